@@ -1,0 +1,1 @@
+"""Registration, brain, atlases: the only place that imports ants."""

@@ -1,0 +1,1 @@
+"""Restartable steps and the executors that run them."""

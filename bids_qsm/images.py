@@ -1,0 +1,107 @@
+"""Images: an array with its affine; NIfTI in and out; what an affine says."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import DTypeLike, NDArray
+
+from bids_qsm.errors import UnreadableInputError
+from bids_qsm.numerics.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class Image:
+    """An array and where it lies.
+
+    Attributes
+    ----------
+    data : ndarray, shape (x, y, z) or (x, y, z, n)
+    affine : ndarray of float64, shape (4, 4)
+        Voxel index to scanner position in mm, axes to the right, front and top.
+    """
+
+    data: NDArray
+    affine: NDArray[np.float64]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The three spatial sizes."""
+        return self.data.shape[:3]  # type: ignore[return-value]
+
+    @property
+    def geometry(self) -> Geometry:
+        """Voxel size and B0 direction as the affine has them."""
+        return Geometry(self.shape, voxel_sizes_mm(self.affine), b0_direction(self.affine))
+
+    def like(self, data: NDArray) -> Image:
+        """Return other data on the same grid."""
+        return Image(data, self.affine)
+
+
+def voxel_sizes_mm(affine: NDArray) -> tuple[float, float, float]:
+    """Return the lengths of the affine's three columns."""
+    x, y, z = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0))
+    return float(x), float(y), float(z)
+
+
+def b0_direction(affine: NDArray) -> tuple[float, float, float]:
+    """Return the unit vector of B0 (the scanner's z axis) in voxel axes.
+
+    This is ``R^T [0, 0, 1]``, R being the affine's columns at unit length.
+    """
+    third_row = np.asarray(affine)[2, :3] / np.array(voxel_sizes_mm(affine))
+    x, y, z = third_row / np.linalg.norm(third_row)
+    return float(x), float(y), float(z)
+
+
+def load_image(path: Path, dtype: DTypeLike = np.float32) -> Image:
+    """Read a NIfTI file with its slope and intercept applied.
+
+    Parameters
+    ----------
+    path : Path
+    dtype : dtype
+        Of the returned array.  Integers are rounded, not cut.
+
+    Raises
+    ------
+    UnreadableInputError
+        If the file is missing, damaged or cut short.
+    """
+    try:
+        nifti = nib.load(path)
+        scaled = np.asanyarray(nifti.dataobj)
+    except FileNotFoundError:
+        raise UnreadableInputError(f"{path}: there is no such file.") from None
+    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise UnreadableInputError(
+            f"{path}: the image cannot be read ({_first_line(error)}); "
+            "the file seems damaged or cut short: copy or convert it again."
+        ) from error
+    if np.issubdtype(np.dtype(dtype), np.integer) and np.issubdtype(scaled.dtype, np.floating):
+        scaled = np.rint(scaled)
+    return Image(np.ascontiguousarray(scaled, dtype=dtype), np.asarray(nifti.affine, np.float64))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def encode_image(image: Image) -> bytes:
+    """Return the bytes of a ``.nii.gz`` file; the same image always gives the same bytes.
+
+    Masks are stored as uint8.  The header says scanner coordinates (sform and qform code 1), mm.
+    """
+    data = image.data.astype(np.uint8) if image.data.dtype == np.bool_ else image.data
+    nifti = nib.Nifti1Image(data, image.affine)
+    nifti.header.set_xyzt_units("mm")
+    nifti.set_sform(image.affine, 1)
+    nifti.set_qform(image.affine, 1)
+    return gzip.compress(nifti.to_bytes(), compresslevel=1, mtime=0)

@@ -1,0 +1,57 @@
+"""The one thing that field fit, background removal and inversion hand to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bids_qsm.numerics.geometry import Bool, Float32, Geometry
+
+
+@dataclass(frozen=True)
+class FieldMap:
+    """A field map with what is known about its quality.
+
+    Attributes
+    ----------
+    field_ppm : ndarray of float32, shape (x, y, z)
+        Total or local field, relative to B0; zero outside the mask.
+    noise_ppm : ndarray of float32, shape (x, y, z)
+        Standard deviation of the field in each voxel; inf where the field is unknown.
+    magnitude : ndarray of float32, shape (x, y, z)
+        Combined magnitude, any unit, for methods that use its edges.
+    mask : ndarray of bool, shape (x, y, z)
+        Where the field is known.
+    geometry : Geometry
+    """
+
+    field_ppm: Float32
+    noise_ppm: Float32
+    magnitude: Float32
+    mask: Bool
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        for name in ("field_ppm", "noise_ppm", "magnitude", "mask"):
+            shape = getattr(self, name).shape
+            if shape != self.geometry.shape:
+                raise ValueError(f"{name} has shape {shape}, expected {self.geometry.shape}")
+
+    def weights(self) -> Float32:
+        """Return 1/noise, scaled to a mean of one in the mask; zero outside.
+
+        Weights above three times the median are cut there: a few very bright voxels must not
+        rule the fit (as in the MEDI toolbox's papers, de Rochefort 2010, 10.1002/mrm.22187).
+        """
+        weights = np.zeros(self.geometry.shape, np.float32)
+        noise = self.noise_ppm[self.mask]
+        known = np.isfinite(noise) & (noise > 0)
+        if not known.any():
+            weights[self.mask] = 1.0
+            return weights
+        inside = np.zeros(noise.shape, np.float32)
+        inside[known] = 1.0 / noise[known]
+        np.minimum(inside, 3 * np.median(inside[known]), out=inside)
+        weights[self.mask] = inside / inside.mean(dtype=np.float64)
+        return weights

@@ -1,0 +1,1 @@
+"""The digital head and its signal, for examples, tests and benchmarks."""

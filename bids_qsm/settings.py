@@ -1,0 +1,197 @@
+"""What a run is asked to do: frozen dataclasses, their defaults, TOML in and out.
+
+:class:`Processing` is what decides the values of the maps; :class:`Settings` adds where the data
+are and how the run is carried out.  The defaults of a method's own options live in the signature
+of its function (see ``numerics/registry.py``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bids_qsm.errors import CommandLineError, UnreadableInputError
+
+TEMPLATE = "MNI152NLin2009cAsym"
+OUTPUT_SPACES = ("orig", "T1w", TEMPLATE)
+REFERENCES = ("auto", "whole-brain", "none")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A step's method by name, with the options that differ from its defaults."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How stored phase is read.
+
+    Attributes
+    ----------
+    units_per_turn : float or None
+        Stored units for 2 pi radians; None finds it among the known vendors' scales.
+    sign : int
+        -1 where the vendor's phase falls with a higher field.
+    b0_direction : tuple of float or None
+        Unit vector in voxel axes; None takes it from the affine.
+    """
+
+    units_per_turn: float | None = None
+    sign: int = 1
+    b0_direction: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Processing:
+    """The methods of the participant level, in the order of its steps.
+
+    Attributes
+    ----------
+    reference : str
+        ``auto`` (lateral-ventricle CSF where there are labels, else whole brain),
+        ``whole-brain``, ``none``, or the name of a structure of the atlas.
+    """
+
+    phase: Phase = field(default_factory=Phase)
+    offset: Method = field(default_factory=lambda: Method("mcpc3ds"))
+    unwrapping: Method = field(default_factory=lambda: Method("romeo"))
+    field: Method = field(default_factory=lambda: Method("nonlinear"))
+    mask: Method = field(default_factory=lambda: Method("brain-and-quality"))
+    background: Method = field(default_factory=lambda: Method("pdf"))
+    inversion: Method = field(default_factory=lambda: Method("tv"))
+    relaxometry: Method = field(default_factory=lambda: Method("arlo"))
+    reference: str = "auto"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A whole run: the words of the command line."""
+
+    bids_dir: Path
+    output_dir: Path
+    level: str = "participant"
+    participant_labels: tuple[str, ...] = ()
+    session_labels: tuple[str, ...] = ()
+    bids_filter_file: Path | None = None
+    derivatives: Mapping[str, Path] = field(default_factory=dict)
+    bids_database_dir: Path | None = None
+    skip_bids_validation: bool = False
+    work_dir: Path | None = None
+    nprocs: int = 1
+    omp_nthreads: int = 1
+    mem_gb: float | None = None
+    executor: str = "local"
+    output_spaces: tuple[str, ...] = OUTPUT_SPACES
+    atlas: str = "default"
+    reports_only: bool = False
+    boilerplate_only: bool = False
+    dry_run: bool = False
+    stop_on_first_crash: bool = False
+    random_seed: int = 0
+    verbosity: int = 0
+    processing: Processing = field(default_factory=Processing)
+
+
+def as_json(value: Any) -> str:
+    """Return a dataclass as JSON with sorted keys: equal settings give equal text."""
+    return json.dumps(dataclasses.asdict(value), sort_keys=True, default=str)
+
+
+def read_processing(path: Path) -> Processing:
+    """Read the methods from a TOML file; what it does not name keeps its default.
+
+    Raises
+    ------
+    UnreadableInputError
+        If the file cannot be read.
+    CommandLineError
+        If it is not TOML, or has a table or key that does not exist.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableInputError(f"{path}: the settings file cannot be read ({error}).") from None
+    try:
+        return processing_from(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, CommandLineError) as error:
+        raise CommandLineError(f"{path}: {error}") from None
+
+
+def processing_from(tables: Mapping[str, Any]) -> Processing:
+    """Return the methods that TOML tables ask for.
+
+    A method's table holds ``method`` and the method's options side by side::
+
+        reference = "whole-brain"
+        [inversion]
+        method = "tkd"
+        threshold = 0.15
+    """
+    default = Processing()
+    known = [f.name for f in dataclasses.fields(Processing)]
+    chosen: dict[str, Any] = {}
+    for name, table in tables.items():
+        if name not in known:
+            raise CommandLineError(
+                f"the settings have no table or key {name!r}; they know: {', '.join(known)}."
+            )
+        if name == "reference":
+            chosen[name] = _checked(name, table, str)
+        else:
+            table = _checked(name, table, dict)
+            chosen[name] = (
+                _phase_from(table)
+                if name == "phase"
+                else _method_from(table, getattr(default, name))
+            )
+    return dataclasses.replace(default, **chosen)
+
+
+def _checked(name: str, value: Any, wanted: type) -> Any:
+    if not isinstance(value, wanted):
+        kind = "a table" if wanted is dict else "a text"
+        raise CommandLineError(f"{name!r} must be {kind}, got {value!r}.")
+    return value
+
+
+def _method_from(table: Mapping[str, Any], default: Method) -> Method:
+    options = {key: value for key, value in table.items() if key != "method"}
+    return Method(str(table.get("method", default.name)), options)
+
+
+def _phase_from(table: Mapping[str, Any]) -> Phase:
+    known = [f.name for f in dataclasses.fields(Phase)]
+    for key in table:
+        if key not in known:
+            raise CommandLineError(f"'phase' has no key {key!r}; it knows: {', '.join(known)}.")
+    phase = Phase(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
+    if phase.sign not in (1, -1):
+        raise CommandLineError(f"'phase.sign' must be 1 or -1, got {phase.sign!r}.")
+    if phase.units_per_turn is not None and not _is_positive(phase.units_per_turn):
+        raise CommandLineError(
+            f"'phase.units_per_turn' must be a positive number, got {phase.units_per_turn!r}."
+        )
+    return dataclasses.replace(phase, b0_direction=_unit_vector(phase.b0_direction))
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+def _unit_vector(value: Any) -> tuple[float, float, float] | None:
+    if value is None:
+        return None
+    numbers = isinstance(value, tuple) and all(isinstance(v, (int, float)) for v in value)
+    length = sum(v * v for v in value) ** 0.5 if numbers else 0.0
+    if not numbers or len(value) != 3 or length == 0:
+        raise CommandLineError(f"'phase.b0_direction' must be three numbers, got {value!r}.")
+    x, y, z = (v / length for v in value)
+    return x, y, z

@@ -1,0 +1,1 @@
+"""Group numerics: arrays and data frames in, data frames out."""
