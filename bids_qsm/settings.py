@@ -11,7 +11,7 @@ import dataclasses
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Method:
     """A step's method by name, with the options that differ from its defaults."""
 
     name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class Processing:
         ``whole-brain``, ``none``, or the name of a structure of the atlas.
     """
 
-    phase: Phase = field(default_factory=Phase)
-    offset: Method = field(default_factory=lambda: Method("mcpc3ds"))
-    unwrapping: Method = field(default_factory=lambda: Method("romeo"))
-    field: Method = field(default_factory=lambda: Method("nonlinear"))
-    mask: Method = field(default_factory=lambda: Method("brain-and-quality"))
-    background: Method = field(default_factory=lambda: Method("pdf"))
-    inversion: Method = field(default_factory=lambda: Method("tv"))
-    relaxometry: Method = field(default_factory=lambda: Method("arlo"))
+    phase: Phase = dataclasses.field(default_factory=Phase)
+    offset: Method = dataclasses.field(default_factory=lambda: Method("mcpc3ds"))
+    unwrapping: Method = dataclasses.field(default_factory=lambda: Method("romeo"))
+    field: Method = dataclasses.field(default_factory=lambda: Method("nonlinear"))
+    mask: Method = dataclasses.field(default_factory=lambda: Method("brain-and-quality"))
+    background: Method = dataclasses.field(default_factory=lambda: Method("pdf"))
+    inversion: Method = dataclasses.field(default_factory=lambda: Method("tv"))
+    relaxometry: Method = dataclasses.field(default_factory=lambda: Method("arlo"))
     reference: str = "auto"
 
 
@@ -81,7 +81,7 @@ class Settings:
     participant_labels: tuple[str, ...] = ()
     session_labels: tuple[str, ...] = ()
     bids_filter_file: Path | None = None
-    derivatives: Mapping[str, Path] = field(default_factory=dict)
+    derivatives: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     bids_database_dir: Path | None = None
     skip_bids_validation: bool = False
     work_dir: Path | None = None
@@ -97,7 +97,7 @@ class Settings:
     stop_on_first_crash: bool = False
     random_seed: int = 0
     verbosity: int = 0
-    processing: Processing = field(default_factory=Processing)
+    processing: Processing = dataclasses.field(default_factory=Processing)
 
 
 def as_json(value: Any) -> str:

@@ -75,7 +75,7 @@ def convolve(volume: Float32, half_spectrum: Float32) -> Float32:
     """Convolve periodically with a kernel that is given by its half spectrum."""
     spectrum = forward_fft(volume)
     spectrum *= half_spectrum
-    return inverse_fft(spectrum, volume.shape)  # type: ignore[return-value]
+    return inverse_fft(spectrum, volume.shape)
 
 
 def frequencies(geometry: Geometry) -> tuple[Float32, Float32, Float32]:
@@ -149,11 +149,11 @@ def padded_geometry(geometry: Geometry, margin_voxels: tuple[int, int, int]) -> 
 
     Sizes are rounded up to ones for which the real FFT is fast.
     """
-    shape = tuple(
+    x, y, z = (
         fft.next_fast_len(n + m, real=True)
         for n, m in zip(geometry.shape, margin_voxels, strict=True)
     )
-    return geometry.with_shape(shape)
+    return geometry.with_shape((x, y, z))
 
 
 def pad(volume: NDArray, shape: tuple[int, int, int]) -> NDArray:

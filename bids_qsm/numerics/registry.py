@@ -60,7 +60,7 @@ def choose(
 def _as_type_of(default: Any, value: Option, what: str) -> Any:
     """Return ``value`` in the type of ``default``, or raise with a sentence."""
     wanted = type(default)
-    if default is None or isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool):
+    if default is None or type(value) is wanted:
         return value
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
