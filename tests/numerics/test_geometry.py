@@ -56,7 +56,10 @@ def test_field_of_a_sphere_is_the_analytic_dipole(tilt: float) -> None:
         r > radius, chi / 3 * (radius / np.maximum(r, 1)) ** 3 * (3 * cosine**2 - 1), 0
     )
     shell = (r > radius + 3) & (r < 22)
-    assert np.abs(field - analytic)[shell].max() < 0.03 * chi / 3
+    # what is left is the ringing of the sphere's band-limited edge
+    error = (field - analytic)[shell]
+    assert np.abs(error).max() < 0.06 * chi / 3
+    assert np.sqrt(np.mean(error**2)) < 0.006 * chi / 3
     assert abs(field[r < radius - 3].mean()) < 0.002 * chi
 
 
