@@ -73,7 +73,10 @@ class Processing:
 
 @dataclass(frozen=True)
 class Settings:
-    """A whole run: the words of the command line."""
+    """A whole run: the words of the command line.
+
+    ``omp_nthreads`` and ``mem_gb`` are None where the program chooses.
+    """
 
     bids_dir: Path
     output_dir: Path
@@ -86,9 +89,8 @@ class Settings:
     skip_bids_validation: bool = False
     work_dir: Path | None = None
     nprocs: int = 1
-    omp_nthreads: int = 1
+    omp_nthreads: int | None = None
     mem_gb: float | None = None
-    executor: str = "local"
     output_spaces: tuple[str, ...] = OUTPUT_SPACES
     atlas: str = "default"
     reports_only: bool = False

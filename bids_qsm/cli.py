@@ -1,0 +1,259 @@
+"""The command line: words in, :class:`Settings` out.  Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_qsm import __version__
+from bids_qsm.errors import BidsQsmError, CommandLineError
+from bids_qsm.execution.environment import available_cpus, prepare_environment
+from bids_qsm.settings import OUTPUT_SPACES, REFERENCES, Settings, read_processing
+
+DESCRIPTION = """\
+R2* and susceptibility maps, deep-grey labels, tables and a report from a BIDS dataset with
+multi-echo gradient-echo runs (magnitude and phase) and, where there are some, T1w images."""
+
+EXIT_STATUS = """\
+exit status:
+  0   all done                      18  nothing matches the filters
+  1   something failed              66  an input cannot be read
+  2   bad command line              73  an output cannot be written
+  16  not a BIDS dataset"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    top = argparse.ArgumentParser(
+        prog="bids-qsm",
+        description=DESCRIPTION,
+        epilog=EXIT_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("bids_dir", type=Path, help="folder of the BIDS dataset (only read)")
+    top.add_argument("output_dir", type=Path, help="folder for the derivatives")
+    top.add_argument(
+        "level",
+        choices=("participant", "group"),
+        help="participant: maps, labels, tables and a report for each subject; "
+        "group: one table over all subjects",
+    )
+    top.add_argument("--version", action="version", version=f"bids-qsm {__version__}")
+    _add_selection(top.add_argument_group("what to process"))
+    _add_methods(top.add_argument_group("how to process it"))
+    _add_resources(top.add_argument_group("resources"))
+    _add_behaviour(top.add_argument_group("behaviour"))
+    return top
+
+
+def _add_selection(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--participant-label",
+        "--participant_label",
+        nargs="+",
+        default=(),
+        metavar="LABEL",
+        help="only these subjects, with or without 'sub-'",
+    )
+    group.add_argument(
+        "--session-label",
+        nargs="+",
+        default=(),
+        metavar="LABEL",
+        help="only these sessions, with or without 'ses-'",
+    )
+    group.add_argument(
+        "--bids-filter-file",
+        type=Path,
+        metavar="FILE",
+        help='JSON with pybids filters for each input: {"megre": {"acquisition": "hires"}, '
+        '"t1w": {...}, "flair": {...}}',
+    )
+    group.add_argument(
+        "-d",
+        "--derivatives",
+        nargs="+",
+        default=(),
+        metavar="NAME=PATH",
+        help="derivatives to use; mask=PATH: brain masks (sub-X..._label-brain_mask.nii.gz) "
+        "that replace the automatic ones",
+    )
+    group.add_argument(
+        "--bids-database-dir",
+        type=Path,
+        metavar="DIR",
+        help="keep the dataset's index here and use it again (default: index what is asked for)",
+    )
+    group.add_argument(
+        "--skip-bids-validation",
+        action="store_true",
+        help="take a dataset with no dataset_description.json",
+    )
+
+
+def _add_methods(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--output-spaces",
+        nargs="+",
+        default=OUTPUT_SPACES,
+        metavar="SPACE",
+        choices=OUTPUT_SPACES,
+        help=f"spaces of maps and labels, of: {', '.join(OUTPUT_SPACES)} (default: all)",
+    )
+    group.add_argument(
+        "--atlas",
+        default="default",
+        metavar="NAME|PATH",
+        help="atlas of the structures: 'default', or a label image (NIfTI in "
+        "MNI152NLin2009cAsym) with its look-up table beside it (.tsv)",
+    )
+    group.add_argument(
+        "--reference",
+        metavar="REGION",
+        help=f"what susceptibility is relative to: {', '.join(REFERENCES)}, or a structure's name "
+        "(default: auto, which is lateral-ventricle CSF, or the whole brain without a T1w)",
+    )
+    group.add_argument(
+        "--config-file",
+        type=Path,
+        metavar="FILE",
+        help="TOML file with the method and options of each step (see docs/settings.md)",
+    )
+
+
+def _add_resources(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "-w",
+        "--work-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder for intermediate results, which are kept "
+        "(default: a hidden folder in the output folder, removed when a series is done)",
+    )
+    group.add_argument(
+        "--nprocs", type=_positive, metavar="N", help="cores to use in all (default: all)"
+    )
+    group.add_argument(
+        "--omp-nthreads",
+        type=_positive,
+        metavar="N",
+        help="threads of each process (default: all cores for one series, fewer for several)",
+    )
+    group.add_argument(
+        "--mem-gb",
+        type=float,
+        metavar="GB",
+        help="memory to use in all (default: what is free); limits how many run at once",
+    )
+
+
+def _add_behaviour(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--dry-run", action="store_true", help="say what would be processed, and stop"
+    )
+    group.add_argument(
+        "--reports-only", action="store_true", help="make the pages anew from finished outputs"
+    )
+    group.add_argument(
+        "--boilerplate-only",
+        action="store_true",
+        help="print the methods text for these settings, and stop",
+    )
+    group.add_argument(
+        "--stop-on-first-crash",
+        action="store_true",
+        help="start no further series once one has failed",
+    )
+    group.add_argument(
+        "--random-seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seed of the registrations (default: 0)",
+    )
+    group.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="say more (-v: each step; -vv: everything)",
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def settings_from(words: Sequence[str] | None = None) -> Settings:
+    """Return the settings that the command line asks for.
+
+    Raises
+    ------
+    CommandLineError
+        If an argument makes no sense; ``SystemExit`` (2) where argparse finds it first.
+    """
+    a = parser().parse_args(words)
+    options = {} if a.config_file is None else {"processing": read_processing(a.config_file)}
+    settings = Settings(
+        bids_dir=a.bids_dir.absolute(),
+        output_dir=a.output_dir.absolute(),
+        level=a.level,
+        participant_labels=_labels("sub-", a.participant_label),
+        session_labels=_labels("ses-", a.session_label),
+        bids_filter_file=a.bids_filter_file,
+        derivatives=dict(_named_path(word) for word in a.derivatives),
+        bids_database_dir=a.bids_database_dir,
+        skip_bids_validation=a.skip_bids_validation,
+        work_dir=None if a.work_dir is None else a.work_dir.absolute(),
+        nprocs=a.nprocs or available_cpus(),
+        omp_nthreads=a.omp_nthreads,
+        mem_gb=a.mem_gb,
+        output_spaces=tuple(a.output_spaces),
+        atlas=a.atlas,
+        reports_only=a.reports_only,
+        boilerplate_only=a.boilerplate_only,
+        dry_run=a.dry_run,
+        stop_on_first_crash=a.stop_on_first_crash,
+        random_seed=a.random_seed,
+        verbosity=a.verbose,
+        **options,
+    )
+    if a.reference is not None:
+        processing = dataclasses.replace(settings.processing, reference=a.reference)
+        settings = dataclasses.replace(settings, processing=processing)
+    return settings
+
+
+def _labels(prefix: str, labels: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted({label.removeprefix(prefix) for label in labels}))
+
+
+def _named_path(word: str) -> tuple[str, Path]:
+    name, separator, path = word.partition("=")
+    if not separator or not name or not path:
+        raise CommandLineError(f"--derivatives {word!r}: write it as NAME=PATH.")
+    return name, Path(path).absolute()
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    try:
+        settings = settings_from(words)
+        prepare_environment(settings.omp_nthreads or settings.nprocs)
+        if settings.level == "group":
+            from bids_qsm.group import run
+        else:
+            from bids_qsm.participant import run
+        return run(settings)
+    except BidsQsmError as error:
+        print(f"bids-qsm: {error}", file=sys.stderr)  # noqa: T201 - the shell's own words
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("bids-qsm: interrupted.", file=sys.stderr)  # noqa: T201
+        return 130
