@@ -76,7 +76,7 @@ def load_image(path: Path, dtype: DTypeLike = np.float32) -> Image:
         If the file is missing, damaged or cut short.
     """
     try:
-        nifti = nib.load(path)
+        nifti = _open(path)
         scaled = np.asanyarray(nifti.dataobj)
     except FileNotFoundError:
         raise UnreadableInputError(f"{path}: there is no such file.") from None
@@ -88,6 +88,15 @@ def load_image(path: Path, dtype: DTypeLike = np.float32) -> Image:
     if np.issubdtype(np.dtype(dtype), np.integer) and np.issubdtype(scaled.dtype, np.floating):
         scaled = np.rint(scaled)
     return Image(np.ascontiguousarray(scaled, dtype=dtype), np.asarray(nifti.affine, np.float64))
+
+
+def _open(path: Path) -> nib.Nifti1Image:
+    """Open a NIfTI file; a compressed one is read to its end, so that its checksum is tested."""
+    if path.suffix != ".gz":
+        return nib.load(path)
+    content = gzip.decompress(path.read_bytes())
+    is_nifti2 = 540 in (int.from_bytes(content[:4], order) for order in ("little", "big"))
+    return (nib.Nifti2Image if is_nifti2 else nib.Nifti1Image).from_bytes(content)
 
 
 def _first_line(error: BaseException) -> str:

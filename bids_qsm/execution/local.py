@@ -1,0 +1,152 @@
+"""Units of work in processes of their own, several at a time.
+
+Each unit has a fresh interpreter (spawn: ITK does not survive fork), so that memory is given back
+and a killed process harms no other unit.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import resource
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from bids_qsm.errors import BidsQsmError
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of work: a module-level function and its arguments, all picklable."""
+
+    name: str
+    function: Callable[..., None]
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a unit says while it runs: a step's name (level 0), or a log line with its level."""
+
+    unit: str
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a unit ended; ``problem`` is a sentence, or empty; ``details`` a traceback, or empty."""
+
+    unit: str
+    problem: str
+    details: str
+    seconds: float
+    peak_mib: float
+
+
+def run_units(
+    units: Sequence[Unit], workers: int, *, stop_on_first_failure: bool = False
+) -> Iterator[Message | Outcome]:
+    """Run units in processes, at most ``workers`` at a time, and report as they go on.
+
+    Yields
+    ------
+    Message or Outcome
+        Messages of running units; one outcome for each unit that was started.
+    """
+    waiting = list(units)
+    running: dict[Connection, tuple[Unit, SpawnProcess, float]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                unit = waiting.pop(0)
+                connection, process = _start(unit)
+                running[connection] = (unit, process, time.perf_counter())
+            for connection in wait(list(running)):
+                assert isinstance(connection, Connection)
+                event = _receive(connection, *running[connection])
+                if isinstance(event, Outcome):
+                    running.pop(connection)[1].join()
+                    if event.problem and stop_on_first_failure:
+                        waiting.clear()
+                yield event
+    finally:
+        for _, process, _ in running.values():
+            process.terminate()
+            process.join()
+
+
+def _start(unit: Unit) -> tuple[Connection, SpawnProcess]:
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(unit, sender), name=unit.name)
+    process.start()
+    sender.close()
+    return receiver, process
+
+
+def _receive(
+    connection: Connection, unit: Unit, process: SpawnProcess, started: float
+) -> Message | Outcome:
+    """Return what the unit sent; a pipe that closed without an outcome is a killed process."""
+    try:
+        event: Message | Outcome = connection.recv()
+        return event
+    except EOFError:
+        process.join()
+        code = process.exitcode or 0
+        cause = (
+            f"its process was killed by signal {-code}"
+            + (
+                " (the memory may have run out: lower --nprocs, or allow more)"
+                if code == -9
+                else ""
+            )
+            if code < 0
+            else f"its process ended early with status {code}"
+        )
+        return Outcome(unit.name, f"{cause}.", "", time.perf_counter() - started, 0.0)
+
+
+def _child(unit: Unit, sender: Connection) -> None:
+    started = time.perf_counter()
+    root = logging.getLogger("bids_qsm")
+    root.setLevel(logging.DEBUG)
+    root.addHandler(_PipeHandler(unit.name, sender))
+    problem = details = ""
+    try:
+        unit.function(*unit.arguments, lambda step: sender.send(Message(unit.name, 0, step)))
+    except BidsQsmError as error:
+        problem = str(error)
+    except MemoryError:
+        problem = "the memory ran out: allow more with --mem-gb, or run fewer at once (--nprocs)."
+        details = traceback.format_exc()
+    except Exception as error:  # the last resort of a whole unit: others must go on
+        problem = f"a fault in the program ({type(error).__name__}: {error})."
+        details = traceback.format_exc()
+    seconds = time.perf_counter() - started
+    sender.send(Outcome(unit.name, problem, details, seconds, peak_memory_mib()))
+
+
+def peak_memory_mib() -> float:
+    """Return the highest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class _PipeHandler(logging.Handler):
+    """Sends log lines to the parent process."""
+
+    def __init__(self, unit: str, sender: Connection) -> None:
+        super().__init__()
+        self._unit = unit
+        self._sender = sender
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._sender.send(Message(self._unit, record.levelno, record.getMessage()))

@@ -1,0 +1,158 @@
+"""Restartable steps: a step whose inputs, parameters and code are unchanged is read back.
+
+A step's result is a frozen dataclass whose fields are arrays, numbers, texts or tuples of texts.
+It is kept as one ``.npz`` in a folder of the step; files that the step makes itself (transforms)
+lie beside it.  ``result.npz`` appears by an atomic rename, last: a step is either done or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+Result = TypeVar("Result")
+_RESULT = "result.npz"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a step took; ``reused`` where it was read back."""
+
+    name: str
+    seconds: float
+    reused: bool
+
+
+class Steps:
+    """Runs the steps of one unit of work in a folder of its own.
+
+    Parameters
+    ----------
+    folder : Path
+        Where results are kept; it is made when the first step ends.
+    inputs : str
+        Fingerprint of the input files and of what else all steps depend on.
+    tell : callable
+        Is told each step's name when it starts.
+    """
+
+    def __init__(self, folder: Path, inputs: str, tell: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.timings: list[Timing] = []
+        self._inputs = inputs
+        self._tell = tell
+        self._keys: dict[str, str] = {}
+
+    def run(
+        self,
+        name: str,
+        result_type: type[Result],
+        compute: Callable[[Path], Result],
+        parameters: Mapping[str, Any],
+        after: Sequence[str] = (),
+    ) -> Result:
+        """Return the step's result, computed or read back.
+
+        Parameters
+        ----------
+        name : str
+            Unique within the unit.
+        result_type : type
+            The frozen dataclass that ``compute`` returns.
+        compute : callable
+            Is given the step's folder for files of its own.
+        parameters : mapping
+            Everything but the inputs that decides the result.
+        after : sequence of str
+            Earlier steps whose results this one uses.
+        """
+        started = time.perf_counter()
+        key = fingerprint(name, self._inputs, parameters, [self._keys[step] for step in after])
+        self._keys[name] = key
+        folder = self.folder / f"{name}-{key}"
+        result = _read_result(folder / _RESULT, result_type)
+        reused = result is not None
+        if result is None:
+            self._tell(name)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            result = compute(folder)
+            _write_result(folder / _RESULT, result)
+        self.timings.append(Timing(name, time.perf_counter() - started, reused))
+        return result
+
+    def key(self, name: str) -> str:
+        """Return the fingerprint of a step that was run, with all it depends on."""
+        return self._keys[name]
+
+    def seconds(self, name: str) -> float:
+        """Return how long a step took."""
+        return next(t.seconds for t in self.timings if t.name == name)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes of this machine: the second one waits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return a short hash of anything that JSON can say, and of the program's own code."""
+    text = json.dumps([code_fingerprint(), *parts], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def files_fingerprint(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """Return name, size and time of change of each file: enough to see that one has changed."""
+    return [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+
+
+@cache
+def code_fingerprint() -> str:
+    """Return a hash of the package's source: a changed program reuses nothing."""
+    digest = hashlib.blake2b(digest_size=10)
+    package = Path(__file__).parents[1]
+    for source in sorted(package.rglob("*.py")):
+        digest.update(source.relative_to(package).as_posix().encode())
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+def _write_result(path: Path, result: Any) -> None:
+    arrays, others = {}, {}
+    for field in dataclasses.fields(result):
+        value = getattr(result, field.name)
+        (arrays if isinstance(value, np.ndarray) else others)[field.name] = value
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, allow_pickle=False, **arrays, _others=np.array(json.dumps(others)))
+    partial.replace(path)
+
+
+def _read_result(path: Path, result_type: type[Result]) -> Result | None:
+    """Return the kept result, or None where there is none or it does not fit."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            others = json.loads(str(stored["_others"]))
+            arrays = {name: stored[name] for name in stored.files if name != "_others"}
+        tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in others.items()}
+        return result_type(**arrays, **tuples)
+    except FileNotFoundError:
+        return None
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None  # damaged on disk: the step is simply run again

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bids_qsm.errors import UnreadableInputError
+from bids_qsm.execution.local import Message, Outcome, Unit, run_units
+
+TELL = Callable[[str], None]
+
+
+def succeed(path: str, tell: TELL) -> None:
+    tell("only step")
+    logging.getLogger("bids_qsm.test").warning("a warning")
+    Path(path).write_text(str(os.getpid()))
+
+
+def refuse(tell: TELL) -> None:
+    raise UnreadableInputError("x.nii.gz: is damaged.")
+
+
+def crash(tell: TELL) -> None:
+    raise KeyError("no such thing")
+
+
+def die(tell: TELL) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def exhaust(tell: TELL) -> None:
+    raise MemoryError
+
+
+def stay(path: str, tell: TELL) -> None:
+    folder = Path(path)
+    (folder / str(os.getpid())).touch()
+    time.sleep(0.6)
+    (folder / f"seen-{os.getpid()}").write_text(
+        str(len([p for p in folder.iterdir() if p.name.isdigit()]))
+    )
+    (folder / str(os.getpid())).unlink()
+
+
+def outcomes(units: list[Unit], **options: object) -> dict[str, Outcome]:
+    events = list(run_units(units, **options))  # type: ignore[arg-type]
+    return {event.unit: event for event in events if isinstance(event, Outcome)}
+
+
+def test_messages_and_outcome_of_a_good_unit(tmp_path) -> None:
+    file = tmp_path / "pid"
+    events = list(run_units([Unit("a", succeed, (str(file),))], 1))
+    assert Message("a", 0, "only step") in events
+    assert Message("a", logging.WARNING, "a warning") in events
+    assert isinstance(events[-1], Outcome)
+    assert events[-1].problem == ""
+    assert events[-1].peak_mib > 5
+    assert int(file.read_text()) != os.getpid()
+
+
+def test_every_kind_of_failure_harms_only_its_own_unit(tmp_path) -> None:
+    file = tmp_path / "pid"
+    units = [
+        Unit("refused", refuse, ()),
+        Unit("crashed", crash, ()),
+        Unit("killed", die, ()),
+        Unit("memory", exhaust, ()),
+        Unit("good", succeed, (str(file),)),
+    ]
+    ended = outcomes(units, workers=2)
+    assert ended["refused"].problem == "x.nii.gz: is damaged."
+    assert ended["refused"].details == ""
+    assert "fault in the program (KeyError" in ended["crashed"].problem
+    assert "Traceback" in ended["crashed"].details
+    assert "killed by signal 9" in ended["killed"].problem
+    assert "memory ran out" in ended["memory"].problem
+    assert ended["good"].problem == ""
+    assert file.exists()
+
+
+def test_stop_on_first_failure_starts_no_more(tmp_path) -> None:
+    file = tmp_path / "pid"
+    units = [Unit("refused", refuse, ()), Unit("good", succeed, (str(file),))]
+    assert set(outcomes(units, workers=1, stop_on_first_failure=True)) == {"refused"}
+    assert not file.exists()
+
+
+def test_no_more_than_the_allowed_number_run_at_once(tmp_path) -> None:
+    units = [Unit(str(i), stay, (str(tmp_path),)) for i in range(4)]
+    assert len(outcomes(units, workers=2)) == 4
+    together = [int(p.read_text()) for p in tmp_path.glob("seen-*")]
+    assert len(together) == 4
+    assert max(together) <= 2
+
+
+def test_leaving_early_ends_the_children(tmp_path) -> None:
+    generator = run_units([Unit("a", stay, (str(tmp_path),)), Unit("b", refuse, ())], 2)
+    next(generator)
+    generator.close()
+    time.sleep(1.0)
+    assert not list(tmp_path.glob("seen-*"))
