@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import DTypeLike, NDArray
 
 from bids_qsm.errors import UnreadableInputError
@@ -80,7 +81,7 @@ def load_image(path: Path, dtype: DTypeLike = np.float32) -> Image:
         scaled = np.asanyarray(nifti.dataobj)
     except FileNotFoundError:
         raise UnreadableInputError(f"{path}: there is no such file.") from None
-    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
         raise UnreadableInputError(
             f"{path}: the image cannot be read ({_first_line(error)}); "
             "the file seems damaged or cut short: copy or convert it again."
@@ -95,8 +96,12 @@ def _open(path: Path) -> nib.Nifti1Image:
     if path.suffix != ".gz":
         return nib.load(path)
     content = gzip.decompress(path.read_bytes())
-    is_nifti2 = 540 in (int.from_bytes(content[:4], order) for order in ("little", "big"))
-    return (nib.Nifti2Image if is_nifti2 else nib.Nifti1Image).from_bytes(content)
+    header_sizes = {int.from_bytes(content[:4], order) for order in ("little", "big")}
+    if header_sizes & {348}:
+        return nib.Nifti1Image.from_bytes(content)
+    if header_sizes & {540}:
+        return nib.Nifti2Image.from_bytes(content)
+    raise ImageFileError("it has no NIfTI header")
 
 
 def _first_line(error: BaseException) -> str:
