@@ -5,18 +5,24 @@ This must run before numpy, numba or ants are imported: they read these variable
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
+from bids_qsm.errors import UnwritableOutputError
+
 _CGROUP = Path("/sys/fs/cgroup")
+_CACHES = ("NUMBA_CACHE_DIR", "MPLCONFIGDIR")
 
 
 def prepare_environment(threads: int) -> None:
     """Set thread counts and writable cache folders for this process and its children.
 
-    A container may have no HOME and a read-only root: whatever the user has not set is pointed
-    to the temporary folder.  ITK runs on one thread, as its results depend on the number.
+    A container may have no HOME and a read-only root.  numba refuses a cache that it cannot
+    write, so caches that come read-only with the image are copied to a private folder, which is
+    removed at the end.  ITK runs on one thread, as its results depend on the number.
 
     Parameters
     ----------
@@ -26,16 +32,35 @@ def prepare_environment(threads: int) -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(threads)
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
-    scratch = Path(tempfile.gettempdir()) / f"bids_qsm-{os.getuid()}"
-    if not _is_writable(Path(os.environ.get("HOME", "/nonexistent"))):
-        os.environ["HOME"] = str(scratch)
-    os.environ.setdefault("MPLCONFIGDIR", str(scratch / "matplotlib"))
-    if not os.access(Path(__file__).parents[1] / "numerics", os.W_OK):
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(scratch / "numba"))
+    folders = {name: Path(os.environ[name]) for name in _CACHES if os.environ.get(name)}
+    read_only = {name: folder for name, folder in folders.items() if _is_read_only(folder)}
+    home = Path(os.environ.get("HOME", "/nonexistent"))
+    homeless = not home.is_dir() or _is_read_only(home)
+    if not (read_only or homeless):
+        return
+    private = _private_folder()
+    if homeless:
+        os.environ["HOME"] = str(private)
+    for name, folder in read_only.items():
+        shutil.copytree(folder, private / name, copy_function=shutil.copyfile)
+        os.environ[name] = str(private / name)
 
 
-def _is_writable(folder: Path) -> bool:
-    return folder.is_dir() and os.access(folder, os.W_OK)
+def _is_read_only(folder: Path) -> bool:
+    return folder.is_dir() and not os.access(folder, os.W_OK)
+
+
+def _private_folder() -> Path:
+    """Return a temporary folder of this process alone, which is removed when it ends."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="bids_qsm-"))
+    except OSError as error:
+        raise UnwritableOutputError(
+            f"no temporary folder can be written ({error.strerror}): point TMPDIR to one that can, "
+            "or give the container one (docker run --tmpfs /tmp)."
+        ) from None
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def available_cpus() -> int:
