@@ -1,0 +1,45 @@
+# docker build -t bids-qsm .
+#
+# Where pip needs settings or certificates of the site, give them as secrets; nothing of them stays
+# in the image:
+#   --secret id=pipconf,src=/etc/pip.conf --secret id=ca,src=/etc/ssl/certs/ca-certificates.crt
+
+FROM python:3.11-slim AS build
+
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY bids_qsm bids_qsm
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pipconf,target=/etc/pip.conf,required=false \
+    --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required=false \
+    python -m venv --without-pip /opt/bids-qsm \
+    && python -m pip --python /opt/bids-qsm/bin/python install .
+
+
+FROM python:3.11-slim
+
+LABEL org.opencontainers.image.title="bids-qsm" \
+      org.opencontainers.image.description="R2* and susceptibility maps, deep-grey labels, tables and a report from a BIDS dataset" \
+      org.opencontainers.image.licenses="Apache-2.0"
+
+# A generic processor: code that was compiled at build time serves every machine, with equal results.
+ENV PATH=/opt/bids-qsm/bin:$PATH \
+    LC_ALL=C.UTF-8 \
+    PYTHONNOUSERSITE=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    NUMBA_CPU_NAME=generic \
+    NUMBA_CACHE_DIR=/opt/caches/numba \
+    MPLCONFIGDIR=/opt/caches/matplotlib
+
+COPY --from=build /opt/bids-qsm /opt/bids-qsm
+RUN python -m bids_qsm.execution.warm_up \
+    && python -c "import matplotlib.font_manager" \
+    && chmod -R a+rX /opt/caches \
+    && python -c "import bids_qsm; print(bids_qsm.__version__)" > /version
+
+USER 1000:1000
+WORKDIR /tmp
+# Python leaves SIGTERM to the system, which a container's first process never gets.
+STOPSIGNAL SIGINT
+ENTRYPOINT ["bids-qsm"]

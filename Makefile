@@ -1,0 +1,71 @@
+# The two commands on a fresh machine:
+#   make demo   run the main job on data_examples and say where the report is
+#   make test   check style, types and imports, and pass the tests
+# Each makes its own virtual environment; both need Python 3.11 to 3.13 and a package index.
+
+ifndef PYTHON
+PYTHON := $(shell for p in python3.12 python3.11 python3.13 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	2>/dev/null && echo $$p && break; done)
+endif
+VENV ?= .venv
+DEMO_VENV ?= .venv-demo
+DEMO_OUT ?= demo
+JOBS ?= 2
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml $(shell find bids_qsm -type f -not -name '*.py[co]' -not -name '*.nb[ic]')
+
+.PHONY: demo test lint coverage docker clean
+.DELETE_ON_ERROR:
+
+demo: $(DEMO_VENV)/.installed
+	$(DEMO_VENV)/bin/bids-qsm data_examples $(DEMO_OUT) participant
+	@echo
+	@echo "The reports, to be opened in a browser:"
+	@ls -1 $(abspath $(DEMO_OUT))/sub-*.html
+
+# One worker for each job: their own threads would only get in each other's way.
+test coverage: export OMP_NUM_THREADS := 1
+test coverage: export OPENBLAS_NUM_THREADS := 1
+test coverage: export ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS := 1
+test coverage: export NUMBA_NUM_THREADS := 2
+test coverage: export NUMBA_CACHE_DIR := $(abspath $(VENV))/numba-cache
+
+test: lint
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+coverage: $(VENV)/.installed
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term-missing:skip-covered
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Site settings of pip and a CA bundle, where they are needed: make docker DOCKER_SECRETS="..."
+docker:
+	DOCKER_BUILDKIT=1 docker build $(DOCKER_SECRETS) -t bids-qsm .
+
+clean:
+	rm -rf $(VENV) $(DEMO_VENV) demo build dist *.egg-info .coverage* .pytest_cache .ruff_cache \
+		.mypy_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.installed: pyproject.toml
+	@$(call check_python)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+$(DEMO_VENV)/.installed: $(SOURCES)
+	@$(call check_python)
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check .
+	touch $@
+
+define check_python
+test -n "$(PYTHON)" || { echo "make: no Python 3.11, 3.12 or 3.13 with its venv module was found; \
+install one (on Debian or Ubuntu: python3 and python3-venv), or name it: make $(MAKECMDGOALS) \
+PYTHON=/path/to/python3" >&2; exit 1; }
+endef
