@@ -1,0 +1,140 @@
+"""The pixels of a series: magnitude and wrapped phase of all echoes, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_qsm.bids.inputs import Series
+from bids_qsm.errors import UnreadableInputError
+from bids_qsm.images import load_image, voxel_sizes_mm
+from bids_qsm.numerics.geometry import Float32, Geometry
+from bids_qsm.numerics.phase import (
+    find_units_per_turn,
+    looks_high_pass_filtered,
+    to_radians,
+    undo_slice_alternation,
+)
+from bids_qsm.settings import Processing
+
+
+@dataclass(frozen=True)
+class Echoes:
+    """The signal of a series.
+
+    Attributes
+    ----------
+    magnitude : ndarray of float32, shape (x, y, z, echo)
+    phase : ndarray of float32, shape (x, y, z, echo), or None
+        Wrapped, in radians; None where only magnitude was acquired.
+    te_s : tuple of float
+    b0_t : float
+    geometry : Geometry
+    affine : ndarray of float64, shape (4, 4)
+    warnings : tuple of str
+        What was assumed of the files and mended in the pixels.
+    """
+
+    magnitude: Float32
+    phase: Float32 | None
+    te_s: tuple[float, ...]
+    b0_t: float
+    geometry: Geometry
+    affine: NDArray[np.float64]
+    warnings: tuple[str, ...]
+
+
+def load_echoes(series: Series, processing: Processing) -> Echoes:
+    """Read the images of a series.
+
+    Raises
+    ------
+    UnreadableInputError
+        If an image is damaged, empty of numbers or constant, or if the phase has no known scale
+        or is high-pass filtered.
+    """
+    warnings = list(series.assumptions)
+    if series.form == "complex":
+        magnitude, phase = _from_complex(series, warnings)
+    else:
+        magnitude = _stack(series, series.magnitude, warnings)
+        phase = None if series.form == "magnitude" else _stack(series, series.phase, warnings)
+        if phase is not None:
+            phase = _in_radians(phase, series.phase[0], processing)
+    if phase is not None:
+        if processing.phase.sign < 0:
+            np.negative(phase, out=phase)
+        _check_unfiltered(phase, magnitude, series)
+    geometry = Geometry(series.shape, voxel_sizes_mm(series.affine), series.b0_direction)
+    return Echoes(
+        magnitude, phase, series.te_s, series.b0_t, geometry, series.affine, tuple(warnings)
+    )
+
+
+def _stack(series: Series, paths: Sequence[Path], warnings: list[str]) -> Float32:
+    """Return the echoes of one part, as stored, in one array."""
+    if series.stacked:
+        stored = load_image(paths[0]).data
+        for echo in range(stored.shape[3]):
+            _check_volume(stored[..., echo], f"{paths[0]}: volume {echo + 1}", warnings)
+        return stored
+    stored = np.empty((*series.shape, len(paths)), np.float32)
+    for echo, path in enumerate(paths):
+        volume = load_image(path).data.reshape(series.shape)
+        _check_volume(volume, f"{path}: the image", warnings)
+        stored[..., echo] = volume
+    return stored
+
+
+def _check_volume(volume: Float32, what: str, warnings: list[str]) -> None:
+    """Set the few voxels that are no number to zero; refuse a volume that says nothing."""
+    unknown = ~np.isfinite(volume)
+    n_unknown = int(unknown.sum())
+    if n_unknown == volume.size:
+        raise UnreadableInputError(f"{what} holds no number at all (NaN); convert it again.")
+    if n_unknown:
+        volume[unknown] = 0
+        warnings.append(f"{what} has {n_unknown} voxels that are no number; they were set to 0.")
+    if volume.min() == volume.max():
+        raise UnreadableInputError(
+            f"{what} is constant, with {volume.flat[0]:g} everywhere; convert it again."
+        )
+
+
+def _in_radians(stored: Float32, path: Path, processing: Processing) -> Float32:
+    """Scale the phase of all echoes by one rule."""
+    units = processing.phase.units_per_turn
+    if units is None:
+        is_integer = all(_is_integer(stored[..., echo]) for echo in range(stored.shape[3]))
+        try:
+            units = find_units_per_turn(float(stored.min()), float(stored.max()), is_integer)
+        except ValueError as error:
+            raise UnreadableInputError(f"{path}: {error}") from None
+    return to_radians(stored, units)
+
+
+def _is_integer(volume: Float32) -> bool:
+    return bool(np.array_equal(volume, np.rint(volume)))
+
+
+def _check_unfiltered(phase: Float32, magnitude: Float32, series: Series) -> None:
+    if looks_high_pass_filtered(phase, magnitude, series.te_s, None):
+        path = (series.phase or series.real)[0]
+        raise UnreadableInputError(
+            f"{path}: the phase looks high-pass filtered, as for SWI, which has removed most of "
+            "the susceptibility; export the unfiltered phase."
+        )
+
+
+def _from_complex(series: Series, warnings: list[str]) -> tuple[Float32, Float32]:
+    """Return magnitude and phase of real and imaginary parts."""
+    real = _stack(series, series.real, warnings)
+    imaginary = _stack(series, series.imaginary, warnings)
+    real, imaginary = undo_slice_alternation(real, imaginary)
+    phase = np.arctan2(imaginary, real)
+    magnitude = np.hypot(real, imaginary, out=real)
+    return magnitude, phase

@@ -1,0 +1,386 @@
+"""From the files of a dataset to one record for each series to process."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_qsm.bids.acquisition import (
+    Grid,
+    check_distinct,
+    common_grid,
+    echo_time_s,
+    echo_times_of_stack_s,
+    field_strength_t,
+    read_grid,
+)
+from bids_qsm.bids.inheritance import Sidecars, sidecar_reader
+from bids_qsm.bids.naming import ENTITIES, stem_from
+from bids_qsm.bids.queries import InputFile, Selection, select_files
+from bids_qsm.errors import UnreadableInputError
+from bids_qsm.images import b0_direction
+from bids_qsm.settings import Settings
+
+Form = Literal["phase", "complex", "magnitude"]
+Direction = tuple[float, float, float]
+Parts = dict[str, dict[str, Path]]
+
+PARTS: Mapping[Form, tuple[str, ...]] = {
+    "phase": ("mag", "phase"),
+    "complex": ("real", "imag"),
+    "magnitude": ("mag",),
+}
+PART_NAMES = {"mag": "magnitude", "phase": "phase", "real": "real part", "imag": "imaginary part"}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One gradient-echo series: where its files are and how it was acquired.
+
+    Attributes
+    ----------
+    subject : str
+    session : str or None
+    entities : tuple of (name, value)
+        The other entities that tell it apart, in BIDS order, such as ``("acquisition", "fine")``.
+    form : {"phase", "complex", "magnitude"}
+        Magnitude with phase, real with imaginary part, or magnitude alone.
+    magnitude, phase, real, imaginary : tuple of Path
+        In the order of the echo times, or one 4D image; empty where the form has none.
+    stacked : bool
+        Whether each part is one 4D image.
+    te_s : tuple of float
+        Echo times, rising.
+    b0_t : float
+    manufacturer : str or None
+    affine : ndarray of float64, shape (4, 4)
+    shape : tuple of int
+        The three spatial sizes.
+    b0_direction : tuple of float
+        Unit vector of B0 in voxel axes.
+    t1w, flair : Path or None
+    assumptions : tuple of str
+        Everything that was guessed, in sentences.
+    """
+
+    subject: str
+    session: str | None
+    entities: tuple[tuple[str, str], ...]
+    form: Form
+    magnitude: tuple[Path, ...]
+    phase: tuple[Path, ...]
+    real: tuple[Path, ...]
+    imaginary: tuple[Path, ...]
+    stacked: bool
+    te_s: tuple[float, ...]
+    b0_t: float
+    manufacturer: str | None
+    affine: NDArray[np.float64] = field(compare=False)
+    shape: tuple[int, int, int]
+    b0_direction: Direction
+    t1w: Path | None
+    flair: Path | None
+    assumptions: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Stem of the names of its outputs, such as ``sub-01_ses-2_acq-fine_run-1``."""
+        keys = {long: short for short, long in ENTITIES.items()}
+        pairs = {keys.get(name, name): value for name, value in self.entities}
+        session = {} if self.session is None else {"ses": self.session}
+        return stem_from({"sub": self.subject, **session, **pairs})
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All images that hold its signal."""
+        return (*self.magnitude, *self.phase, *self.real, *self.imaginary)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A series, or a participant, that cannot be processed, and why."""
+
+    subject: str
+    session: str | None
+    name: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is to process, and what was refused; both in the order of their names."""
+
+    series: tuple[Series, ...]
+    refused: tuple[Refusal, ...]
+
+
+def find_series(settings: Settings) -> Found:
+    """Find the series that the settings ask for.
+
+    A series that cannot be processed is returned as refused, so that the others go on.
+
+    Raises
+    ------
+    NotBidsError
+        If the folder is no BIDS dataset.
+    NothingToDoError
+        If nothing matches the filters.
+    CommandLineError, UnreadableInputError
+        If the filter file cannot be understood or read.
+    """
+    selection = select_files(settings)
+    sidecars = sidecar_reader(settings.bids_dir.absolute())
+    series: dict[str, Series] = {}
+    refused: list[Refusal] = []
+    for name, group in _grouped(selection.megre):
+        first = group[0].entities
+        try:
+            if _is_one_weighted_image(group):
+                continue
+            if name in series:
+                raise UnreadableInputError(
+                    f"{group[0].path}: the outputs would have the same names as those of "
+                    f"{series[name].files[0].name}; choose one with --bids-filter-file."
+                )
+            series[name] = _series_of(group, selection, sidecars, settings)
+        except UnreadableInputError as error:
+            refused.append(Refusal(first["sub"], first.get("ses"), name, str(error)))
+    refused += _without_series(settings, selection, [*series.values(), *refused])
+    refused.sort(key=lambda refusal: refusal.name)
+    return Found(tuple(series[name] for name in sorted(series)), tuple(refused))
+
+
+def _grouped(files: Iterable[InputFile]) -> list[tuple[str, list[InputFile]]]:
+    """Return the files of each series, with its name; the order of ``files`` does not matter."""
+    groups = defaultdict(list)
+    for file in files:
+        own = {k: v for k, v in file.entities.items() if k not in ("echo", "part")}
+        groups[stem_from(own), file.suffix].append(file)
+    return [(name, groups[name, suffix]) for name, suffix in sorted(groups)]
+
+
+def _is_one_weighted_image(group: Sequence[InputFile]) -> bool:
+    """Return whether this is an ordinary T2*-weighted image: no echoes, magnitude only."""
+    file = group[0]
+    if len(group) > 1 or file.suffix != "T2starw" or file.entities.keys() & {"echo", "part"}:
+        return False
+    return read_grid(file.path).n_volumes == 1
+
+
+def _without_series(
+    settings: Settings, selection: Selection, seen: Iterable[Series | Refusal]
+) -> list[Refusal]:
+    """Return the participants that were asked for by name and have nothing to process."""
+    if not settings.participant_labels:
+        return []
+    root, subjects = settings.bids_dir, {one.subject for one in seen}
+    asked = sorted({label.removeprefix("sub-") for label in settings.participant_labels})
+    return [
+        Refusal(
+            label,
+            None,
+            f"sub-{label}",
+            f"{root}: the dataset has no participant sub-{label}."
+            if label in selection.absent
+            else f"{root}: no multi-echo gradient echo of sub-{label} matches the filters.",
+        )
+        for label in asked
+        if label not in subjects
+    ]
+
+
+def _series_of(
+    group: Sequence[InputFile], selection: Selection, sidecars: Sidecars, settings: Settings
+) -> Series:
+    """Return the record of one series, or raise UnreadableInputError with the reason."""
+    parts, assumptions = _by_part_and_echo(group)
+    form = _form_of(parts)
+    echoes = _complete_echoes(parts, form, group[0].path)
+    paths = [parts[part][echo] for part in PARTS[form] for echo in echoes]
+    grid = common_grid(paths)
+    stacked = grid.n_volumes > 1
+    te_s, echoes = _echo_times(parts, form, echoes, grid, sidecars)
+    first = parts[PARTS[form][0]][echoes[0]]
+    fields = sidecars(first)
+    b0_t, field_assumptions = field_strength_t(first, fields)
+    direction, direction_assumptions = _direction(grid, settings)
+    entities = group[0].entities
+    t1w, t1w_assumptions = _anatomical(selection.t1w, entities, "T1w")
+    flair, flair_assumptions = _anatomical(selection.flair, entities, "FLAIR")
+    in_order = {part: tuple(parts[part][echo] for echo in echoes) for part in PARTS[form]}
+    return Series(
+        subject=entities["sub"],
+        session=entities.get("ses"),
+        entities=_other_entities(entities),
+        form=form,
+        magnitude=in_order.get("mag", ()),
+        phase=in_order.get("phase", ()),
+        real=in_order.get("real", ()),
+        imaginary=in_order.get("imag", ()),
+        stacked=stacked,
+        te_s=te_s,
+        b0_t=b0_t,
+        manufacturer=fields.get("Manufacturer"),
+        affine=grid.affine,
+        shape=grid.shape,
+        b0_direction=direction,
+        t1w=t1w,
+        flair=flair,
+        assumptions=(
+            *assumptions,
+            *_form_assumptions(form, parts),
+            *field_assumptions,
+            *direction_assumptions,
+            *t1w_assumptions,
+            *flair_assumptions,
+        ),
+    )
+
+
+def _by_part_and_echo(group: Sequence[InputFile]) -> tuple[Parts, tuple[str, ...]]:
+    """Return the paths by part and echo; a file without a part is a magnitude."""
+    parts: Parts = {part: {} for part in PART_NAMES}
+    assumptions = []
+    unnamed = []
+    numbered = any("echo" in file.entities for file in group)
+    # files that name their part come first: they win over those that do not
+    for file in sorted(group, key=lambda f: ("part" not in f.entities, f.path.name)):
+        part, echo = file.entities.get("part", "mag"), file.entities.get("echo", "")
+        if part not in parts:
+            raise UnreadableInputError(f"{file.path}: part-{part} is none of {', '.join(parts)}.")
+        if numbered and not echo:
+            assumptions.append(f"{file.path.name} was left out: the other files have an echo.")
+        elif echo not in parts[part]:
+            parts[part][echo] = file.path
+            if "part" not in file.entities:
+                unnamed.append(file.path.name)
+        elif "part" not in file.entities:
+            assumptions.append(f"{file.path.name} was left out: there is also a part-mag.")
+        else:
+            other = parts[part][echo].name
+            raise UnreadableInputError(f"{file.path}: {other} is there too; remove one of them.")
+    if unnamed:
+        assumptions.append(f"Images without part- are taken as magnitude: {', '.join(unnamed)}.")
+    return parts, tuple(assumptions)
+
+
+def _form_of(parts: Parts) -> Form:
+    if parts["phase"]:
+        return "phase"
+    return "complex" if parts["real"] or parts["imag"] else "magnitude"
+
+
+def _complete_echoes(parts: Parts, form: Form, example: Path) -> list[str]:
+    """Return the echoes, each of which must have all parts of the form."""
+    echoes = sorted({echo for part in PARTS[form] for echo in parts[part]})
+    for echo in echoes:
+        lacking = [PART_NAMES[part] for part in PARTS[form] if echo not in parts[part]]
+        if lacking:
+            present = next(part for part in PARTS[form] if echo in parts[part])
+            raise UnreadableInputError(
+                f"{parts[present][echo]}: the {PART_NAMES[present]} of this echo has no "
+                f"{lacking[0]} beside it; every echo needs both."
+            )
+    if not echoes:
+        raise UnreadableInputError(f"{example}: the series has no image that can be used.")
+    return echoes
+
+
+def _echo_times(
+    parts: Parts, form: Form, echoes: Sequence[str], grid: Grid, sidecars: Sidecars
+) -> tuple[tuple[float, ...], list[str]]:
+    """Return the echo times, rising, and the echoes in that order."""
+    paths = [parts[part][echoes[0]] for part in PARTS[form]]
+    if grid.n_volumes > 1:
+        if echoes != [""]:
+            raise UnreadableInputError(
+                f"{paths[0]}: the image has {grid.n_volumes} volumes, but its name says that it "
+                "holds one echo; coils must be combined, and echoes in one file have no echo-."
+            )
+        fields = {key: value for path in reversed(paths) for key, value in sidecars(path).items()}
+        te_s = echo_times_of_stack_s(paths[0], fields, grid.n_volumes)
+        order = [""]
+    else:
+        times = {
+            echo: echo_time_s(
+                {parts[part][echo]: sidecars(parts[part][echo]) for part in PARTS[form]}
+            )
+            for echo in echoes
+        }
+        order = sorted(echoes, key=lambda echo: (times[echo], echo))
+        te_s = tuple(times[echo] for echo in order)
+    check_distinct(te_s, paths[0])
+    if len(te_s) == 1 and form == "magnitude":
+        raise UnreadableInputError(
+            f"{paths[0]}: one echo without phase gives neither susceptibility nor R2*."
+        )
+    return te_s, order
+
+
+def _form_assumptions(form: Form, parts: Parts) -> tuple[str, ...]:
+    if form == "magnitude":
+        return ("There is no phase: R2* alone is computed, and no susceptibility.",)
+    if form == "phase" and (parts["real"] or parts["imag"]):
+        return ("Magnitude and phase are used; real and imaginary parts are left unread.",)
+    return ()
+
+
+def _direction(grid: Grid, settings: Settings) -> tuple[Direction, tuple[str, ...]]:
+    given = settings.processing.phase.b0_direction
+    if given is not None:
+        return given, ("The direction of B0 is that of the settings, not of the image's header.",)
+    if grid.is_oriented:
+        return b0_direction(grid.affine), ()
+    return b0_direction(grid.affine), (
+        "The header does not say how the image lies in the scanner (sform and qform code 0): "
+        "B0 is taken to be along the third axis of its affine.",
+    )
+
+
+def _other_entities(entities: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    order = list(ENTITIES)
+    others = [key for key in entities if key not in ("sub", "ses", "echo", "part")]
+    others.sort(key=lambda key: order.index(key) if key in order else len(order))
+    return tuple((ENTITIES.get(key, key), entities[key]) for key in others)
+
+
+def _anatomical(
+    files: Iterable[InputFile], entities: Mapping[str, str], kind: str
+) -> tuple[Path | None, tuple[str, ...]]:
+    """Choose the subject's image of a kind: same session and no contrast agent come first."""
+    session = entities.get("ses")
+    candidates = [
+        file
+        for file in files
+        if file.entities["sub"] == entities["sub"] and file.entities.get("part", "mag") == "mag"
+    ]
+    candidates.sort(
+        key=lambda f: (f.entities.get("ses") != session, "ce" in f.entities, _natural(f))
+    )
+    notes = []
+    for file in candidates:
+        try:
+            read_grid(file.path)
+        except UnreadableInputError as error:
+            notes.append(f"{error} This {kind} was left out.")
+            continue
+        if file.entities.get("ses") != session:
+            notes.append(f"The {kind} is from another session: {file.path.name}.")
+        if "ce" in file.entities:
+            notes.append(f"The {kind} was acquired with a contrast agent: {file.path.name}.")
+        if len(candidates) > 1:
+            notes.append(f"Of {len(candidates)} {kind} images, {file.path.name} was chosen.")
+        return file.path, tuple(notes)
+    return None, tuple(notes)
+
+
+def _natural(file: InputFile) -> list[tuple[int, str]]:
+    """Return a key that puts run-2 before run-10."""
+    return [(int(t or 0), s) for t, s in re.findall(r"(\d*)(\D*)", file.path.name)]

@@ -1,0 +1,298 @@
+"""What every output is called, and what its sidecar says: one table.
+
+A new output is one row of :data:`OUTPUTS`.  The stem of a series' outputs is its name, such as
+``sub-01_ses-2_acq-fine_run-1``; the entities of a row are put in where BIDS wants them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bids_qsm.settings import TEMPLATE
+
+ENTITIES = {
+    "sub": "subject",
+    "ses": "session",
+    "task": "task",
+    "acq": "acquisition",
+    "ce": "ceagent",
+    "rec": "reconstruction",
+    "dir": "direction",
+    "run": "run",
+    "mod": "modality",
+    "echo": "echo",
+    "flip": "flip",
+    "inv": "inversion",
+    "mt": "mtransfer",
+    "part": "part",
+    "space": "space",
+    "chunk": "chunk",
+    "atlas": "atlas",
+    "seg": "segmentation",
+    "res": "resolution",
+    "label": "label",
+    "desc": "description",
+    "from": "from",
+    "to": "to",
+    "mode": "mode",
+}
+"""The entities in the order of BIDS: key in a file's name, and full name."""
+
+TEMPLATE_RESOLUTION = ("1", "1 mm isotropic, the grid of the template image that was used")
+
+_FIELD = ("phase", "offset", "unwrapping", "field")
+_LOCAL = (*_FIELD, "mask", "background")
+_MEASURED = (None, "T1w", TEMPLATE)
+_LABELLED = ("orig", "T1w", TEMPLATE)
+
+
+@dataclass(frozen=True)
+class Output:
+    """One row of the table.
+
+    Attributes
+    ----------
+    suffix, extension : str
+    description : str
+        What the file holds, in a sentence.
+    entities : tuple of (key, value)
+        What the row adds to the stem.
+    units : str or None
+    spaces : tuple of str or None
+        The spaces in which it is written; None is a series' own space, left out of the name.
+    per_atlas : bool
+        Whether the name carries an atlas.
+    skull_stripped : bool or None
+        None where BIDS does not ask.
+    mask_type : str or None
+        The ``Type`` that BIDS asks of a mask.
+    steps : tuple of str
+        The steps whose methods and parameters decide its values.
+    referenced : bool
+        Whether its values are relative to a reference region.
+    in_schema : bool
+        Whether BIDS has a name for it; else its suffix is listed in ``.bidsignore``.
+    """
+
+    suffix: str
+    description: str
+    entities: tuple[tuple[str, str], ...] = ()
+    extension: str = ".nii.gz"
+    units: str | None = None
+    spaces: tuple[str | None, ...] = (None,)
+    per_atlas: bool = False
+    skull_stripped: bool | None = None
+    mask_type: str | None = None
+    steps: tuple[str, ...] = ()
+    referenced: bool = False
+    in_schema: bool = True
+
+
+OUTPUTS: Mapping[str, Output] = {
+    "chi": Output(
+        "Chimap",
+        "Magnetic susceptibility; positive is paramagnetic.",
+        units="ppm",
+        spaces=_MEASURED,
+        skull_stripped=True,
+        steps=(*_LOCAL, "inversion", "reference"),
+        referenced=True,
+    ),
+    "r2star": Output(
+        "R2starmap",
+        "Effective transverse relaxation rate R2*.",
+        units="1/s",
+        spaces=_MEASURED,
+        skull_stripped=True,
+        steps=("relaxometry",),
+    ),
+    "t2star": Output(
+        "T2starmap",
+        "Effective transverse relaxation time T2*.",
+        units="s",
+        spaces=_MEASURED,
+        skull_stripped=True,
+        steps=("relaxometry",),
+    ),
+    "s0": Output(
+        "S0map",
+        "Signal of the gradient echo at an echo time of zero.",
+        units="arbitrary",
+        spaces=_MEASURED,
+        skull_stripped=True,
+        steps=("relaxometry",),
+    ),
+    "brain_mask": Output(
+        "mask",
+        "Brain.",
+        entities=(("label", "brain"),),
+        spaces=_MEASURED,
+        mask_type="Brain",
+    ),
+    "qsm_mask": Output(
+        "mask",
+        "Where susceptibility was computed.",
+        entities=(("desc", "qsm"),),
+        spaces=_MEASURED,
+        mask_type="ROI",
+        steps=("mask", "background"),
+    ),
+    "total_field": Output(
+        "fieldmap",
+        "Total field, relative to B0.",
+        entities=(("desc", "total"),),
+        units="Hz",
+        skull_stripped=True,
+        steps=_FIELD,
+        in_schema=False,
+    ),
+    "local_field": Output(
+        "fieldmap",
+        "Local (tissue) field, after removal of the background field.",
+        entities=(("desc", "local"),),
+        units="Hz",
+        skull_stripped=True,
+        steps=_LOCAL,
+        in_schema=False,
+    ),
+    "field_noise": Output(
+        "fieldmap",
+        "Standard deviation of the total field in each voxel.",
+        entities=(("desc", "noise"),),
+        units="Hz",
+        skull_stripped=True,
+        steps=_FIELD,
+        in_schema=False,
+    ),
+    "phase_quality": Output(
+        "phasequality",
+        "Quality of the phase, from 0 (none) to 1 (best).",
+        skull_stripped=False,
+        steps=("phase", "offset"),
+        in_schema=False,
+    ),
+    "t1w": Output(
+        "T1w",
+        "T1-weighted image, corrected for intensity non-uniformity.",
+        entities=(("desc", "preproc"),),
+        units="arbitrary",
+        spaces=(None, "orig", TEMPLATE),
+        skull_stripped=False,
+        steps=("t1w",),
+    ),
+    "dseg": Output(
+        "dseg",
+        "Structures of the atlas.",
+        spaces=_LABELLED,
+        per_atlas=True,
+        steps=("registration", "template", "atlas"),
+    ),
+    "stats": Output(
+        "stats",
+        "Values of the maps in each structure of the atlas.",
+        entities=(("desc", "regions"),),
+        extension=".tsv",
+        per_atlas=True,
+        steps=("reference", "regions"),
+        in_schema=False,
+    ),
+}
+
+TRANSFORM_SUFFIX = "xfm"
+
+
+def output_path(name: str, key: str, *, space: str | None = None, atlas: str | None = None) -> Path:
+    """Return where an output goes, relative to the output folder.
+
+    Parameters
+    ----------
+    name : str
+        Name of the series (or stem of another image of the subject).
+    key : str
+        Row of :data:`OUTPUTS`.
+    space : {"orig", "T1w", "MNI152NLin2009cAsym"} or None
+        None is the space of the series itself (of ``t1w``: of the T1w image).
+    atlas : str or None
+        The atlas' name, for the rows that have one.
+    """
+    row = OUTPUTS[key]
+    if space not in row.spaces:
+        raise ValueError(f"{key} has no space {space!r}; it has {row.spaces}.")
+    if row.per_atlas != (atlas is not None):
+        raise ValueError(f"{key} {'needs' if row.per_atlas else 'has no'} atlas.")
+    added = dict(row.entities)
+    if space is not None:
+        added["space"] = space
+    if space == TEMPLATE:
+        added["res"] = TEMPLATE_RESOLUTION[0]
+    if atlas is not None:
+        added["atlas"] = atlas
+    return _folder(name) / "anat" / (_stem(name, added) + f"_{row.suffix}{row.extension}")
+
+
+def transform_path(name: str, start: str, end: str, extension: str) -> Path:
+    """Return where the transform of images from space ``start`` to space ``end`` goes."""
+    added = {"from": start, "to": end, "mode": "image"}
+    return _folder(name) / "anat" / (_stem(name, added) + f"_{TRANSFORM_SUFFIX}{extension}")
+
+
+def figure_path(name: str, what: str, extension: str = ".png") -> Path:
+    """Return where a picture of the report goes; ``what`` is one word of letters and digits."""
+    return Path(f"sub-{entities_of(name)['sub']}") / "figures" / f"{name}_desc-{what}{extension}"
+
+
+def report_path(subject: str) -> Path:
+    """Return where the subject's report goes."""
+    return Path(f"sub-{subject}.html")
+
+
+def record_path(name: str) -> Path:
+    """Return where the record of a series' run goes."""
+    return Path("logs") / f"{name}_record.json"
+
+
+def atlas_table_path(atlas: str) -> Path:
+    """Return where the table of an atlas' labels goes: every dseg of that atlas inherits it."""
+    return Path(f"atlas-{atlas}_dseg.tsv")
+
+
+def atlas_description_path(atlas: str) -> Path:
+    """Return where the description of an atlas goes."""
+    return Path(f"atlas-{atlas}_description.json")
+
+
+def sidecar_path(path: Path) -> Path:
+    """Return where the JSON sidecar of an output goes."""
+    return path.with_name(path.name.split(".")[0] + ".json")
+
+
+def ignored_names() -> tuple[str, ...]:
+    """Return the ``.bidsignore`` patterns of the outputs that BIDS has no name for."""
+    suffixes = {row.suffix for row in OUTPUTS.values() if not row.in_schema} | {TRANSFORM_SUFFIX}
+    # "figures/" with a slash is not understood by bids-validator-deno 3.0.2
+    return ("*.html", "CITATION.md", "figures", *(f"*_{suffix}.*" for suffix in sorted(suffixes)))
+
+
+def entities_of(name: str) -> dict[str, str]:
+    """Return the entities of a file's name or stem, such as ``sub-01_ses-2_acq-fine``."""
+    pairs = (part.partition("-") for part in name.split(".")[0].split("_") if "-" in part)
+    return {key: value for key, _, value in pairs}
+
+
+def stem_from(entities: Mapping[str, str]) -> str:
+    """Return the stem of some entities in the order of BIDS; those that it lacks come last."""
+    order = {key: place for place, key in enumerate(ENTITIES)}
+    keys = sorted(entities, key=lambda key: (order.get(key, len(order)), key))
+    return "_".join(f"{key}-{entities[key]}" for key in keys)
+
+
+def _folder(name: str) -> Path:
+    entities = entities_of(name)
+    folder = Path(f"sub-{entities['sub']}")
+    return folder / f"ses-{entities['ses']}" if "ses" in entities else folder
+
+
+def _stem(name: str, added: Mapping[str, str]) -> str:
+    return stem_from({**entities_of(name), **added})

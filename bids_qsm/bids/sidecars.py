@@ -1,0 +1,121 @@
+"""What the JSON sidecar of an output says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from bids_qsm.bids.naming import OUTPUTS, TEMPLATE_RESOLUTION, Output
+from bids_qsm.settings import TEMPLATE
+
+STATISTICS_COLUMNS = {
+    "index": "Label of the structure in the atlas.",
+    "name": "Name of the structure in the atlas.",
+    "hemisphere": "L, R, or B for a structure of both sides.",
+    "measure": "What was measured, named by the suffix of its map.",
+    "units": "Units of mean, median, sd, p05 and p95.",
+    "reference": "Region that susceptibility is relative to; n/a for other measures.",
+    "mean": "Mean over the voxels of the structure.",
+    "median": "Median over the voxels of the structure.",
+    "sd": "Standard deviation over the voxels of the structure.",
+    "p05": "5th percentile over the voxels of the structure.",
+    "p95": "95th percentile over the voxels of the structure.",
+    "n_voxels": "Number of voxels measured.",
+    "volume_mm3": "Volume of the structure.",
+    "coverage": "Share of the structure's voxels in which the map is known.",
+}
+
+
+class Step(Protocol):
+    """A step as it was run: what :class:`bids_qsm.report.record.StepRecord` holds."""
+
+    name: str
+    method: str
+    parameters: Mapping[str, Any]
+
+
+class Reference(Protocol):
+    """A reference region: what :class:`bids_qsm.report.record.ReferenceRecord` holds."""
+
+    region: str
+    mean_ppm: float
+    sd_ppm: float
+    n_voxels: int
+
+
+def sidecar_for(
+    key: str,
+    *,
+    space: str | None = None,
+    sources: Sequence[str] = (),
+    spatial_reference: str | None = None,
+    steps: Iterable[Step] = (),
+    reference: Reference | None = None,
+    warnings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return what the JSON sidecar of an output says.
+
+    Parameters
+    ----------
+    key : str
+        Row of :data:`OUTPUTS`.
+    space : str or None
+        As in :func:`output_path`.
+    sources : sequence of str
+        BIDS URIs of the files that it was made from (see :func:`raw_uri`).
+    spatial_reference : str or None
+        BIDS URI of the image whose grid it has, for spaces that are no standard template.
+    steps : iterable of Step
+        All steps of the run; those that decide the output's values are named in the sidecar.
+    reference : Reference or None
+        What susceptibility is relative to.
+    warnings : sequence of str
+        What was guessed, substituted or left out on the way to it.
+    """
+    row = OUTPUTS[key]
+    fields: dict[str, Any] = {"Description": row.description, "Sources": list(sources)}
+    if row.units is not None:
+        fields["Units"] = row.units
+    if row.skull_stripped is not None:
+        fields["SkullStripped"] = row.skull_stripped
+    if row.mask_type is not None:
+        fields["Type"] = row.mask_type
+    if spatial_reference is not None:
+        fields["SpatialReference"] = spatial_reference
+    if space == TEMPLATE and row.extension == ".nii.gz":
+        fields["Resolution"] = TEMPLATE_RESOLUTION[1]
+    fields |= _method_fields(row, steps)
+    if row.referenced and reference is not None:
+        fields["ReferenceRegion"] = {
+            "Name": reference.region,
+            "MeanBeforeReferencing": reference.mean_ppm,
+            "StandardDeviationBeforeReferencing": reference.sd_ppm,
+            "Units": "ppm",
+            "NumberOfVoxels": reference.n_voxels,
+        }
+    if row.suffix == "stats":
+        fields |= {name: {"Description": text} for name, text in STATISTICS_COLUMNS.items()}
+    if warnings:
+        fields["Warnings"] = list(warnings)
+    return fields
+
+
+def raw_uri(path: Path, bids_dir: Path) -> str:
+    """Return the BIDS URI of a file of the input dataset."""
+    return f"bids:raw:{path.relative_to(bids_dir).as_posix()}"
+
+
+def output_uri(path: Path) -> str:
+    """Return the BIDS URI of an output, given relative to the output folder."""
+    return f"bids::{path.as_posix()}"
+
+
+def _method_fields(row: Output, steps: Iterable[Step]) -> dict[str, Any]:
+    taken = [step for step in steps if step.name in row.steps]
+    if not taken:
+        return {}
+    return {
+        "EstimationAlgorithm": "; ".join(f"{step.name}: {step.method}" for step in taken),
+        "EstimationParameters": {step.name: dict(step.parameters) for step in taken},
+    }
