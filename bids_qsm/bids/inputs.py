@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,21 +22,21 @@ from bids_qsm.bids.acquisition import (
 )
 from bids_qsm.bids.inheritance import Sidecars, sidecar_reader
 from bids_qsm.bids.naming import ENTITIES, stem_from
+from bids_qsm.bids.parts import (
+    PARTS,
+    Form,
+    Parts,
+    by_part_and_echo,
+    complete_echoes,
+    form_assumptions,
+    form_of,
+)
 from bids_qsm.bids.queries import InputFile, Selection, select_files
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.images import b0_direction
 from bids_qsm.settings import Settings
 
-Form = Literal["phase", "complex", "magnitude"]
 Direction = tuple[float, float, float]
-Parts = dict[str, dict[str, Path]]
-
-PARTS: Mapping[Form, tuple[str, ...]] = {
-    "phase": ("mag", "phase"),
-    "complex": ("real", "imag"),
-    "magnitude": ("mag",),
-}
-PART_NAMES = {"mag": "magnitude", "phase": "phase", "real": "real part", "imag": "imaginary part"}
 
 
 @dataclass(frozen=True)
@@ -101,6 +100,22 @@ class Series:
     def files(self) -> tuple[Path, ...]:
         """All images that hold its signal."""
         return (*self.magnitude, *self.phase, *self.real, *self.imaginary)
+
+    @property
+    def summary(self) -> str:
+        """What it is, in a line."""
+        kinds = {"phase": "magnitude and phase", "complex": "real and imaginary part"}
+        echoes = "1 echo" if len(self.te_s) == 1 else f"{len(self.te_s)} echoes"
+        times = f"{1e3 * self.te_s[0]:.1f} to {1e3 * self.te_s[-1]:.1f} ms"
+        extra = [kind for kind, path in (("T1w", self.t1w), ("FLAIR", self.flair)) if path]
+        return ", ".join(
+            [
+                f"{echoes} of {kinds.get(self.form, 'magnitude alone')} at {times}",
+                "x".join(map(str, self.shape)),
+                f"{self.b0_t:.2f} T",
+                f"with {' and '.join(extra)}" if extra else "no T1w, no FLAIR",
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -200,9 +215,9 @@ def _series_of(
     group: Sequence[InputFile], selection: Selection, sidecars: Sidecars, settings: Settings
 ) -> Series:
     """Return the record of one series, or raise UnreadableInputError with the reason."""
-    parts, assumptions = _by_part_and_echo(group)
-    form = _form_of(parts)
-    echoes = _complete_echoes(parts, form, group[0].path)
+    parts, assumptions = by_part_and_echo(group)
+    form = form_of(parts)
+    echoes = complete_echoes(parts, form, group[0].path)
     paths = [parts[part][echo] for part in PARTS[form] for echo in echoes]
     grid = common_grid(paths)
     stacked = grid.n_volumes > 1
@@ -235,62 +250,13 @@ def _series_of(
         flair=flair,
         assumptions=(
             *assumptions,
-            *_form_assumptions(form, parts),
+            *form_assumptions(form, parts),
             *field_assumptions,
             *direction_assumptions,
             *t1w_assumptions,
             *flair_assumptions,
         ),
     )
-
-
-def _by_part_and_echo(group: Sequence[InputFile]) -> tuple[Parts, tuple[str, ...]]:
-    """Return the paths by part and echo; a file without a part is a magnitude."""
-    parts: Parts = {part: {} for part in PART_NAMES}
-    assumptions = []
-    unnamed = []
-    numbered = any("echo" in file.entities for file in group)
-    # files that name their part come first: they win over those that do not
-    for file in sorted(group, key=lambda f: ("part" not in f.entities, f.path.name)):
-        part, echo = file.entities.get("part", "mag"), file.entities.get("echo", "")
-        if part not in parts:
-            raise UnreadableInputError(f"{file.path}: part-{part} is none of {', '.join(parts)}.")
-        if numbered and not echo:
-            assumptions.append(f"{file.path.name} was left out: the other files have an echo.")
-        elif echo not in parts[part]:
-            parts[part][echo] = file.path
-            if "part" not in file.entities:
-                unnamed.append(file.path.name)
-        elif "part" not in file.entities:
-            assumptions.append(f"{file.path.name} was left out: there is also a part-mag.")
-        else:
-            other = parts[part][echo].name
-            raise UnreadableInputError(f"{file.path}: {other} is there too; remove one of them.")
-    if unnamed:
-        assumptions.append(f"Images without part- are taken as magnitude: {', '.join(unnamed)}.")
-    return parts, tuple(assumptions)
-
-
-def _form_of(parts: Parts) -> Form:
-    if parts["phase"]:
-        return "phase"
-    return "complex" if parts["real"] or parts["imag"] else "magnitude"
-
-
-def _complete_echoes(parts: Parts, form: Form, example: Path) -> list[str]:
-    """Return the echoes, each of which must have all parts of the form."""
-    echoes = sorted({echo for part in PARTS[form] for echo in parts[part]})
-    for echo in echoes:
-        lacking = [PART_NAMES[part] for part in PARTS[form] if echo not in parts[part]]
-        if lacking:
-            present = next(part for part in PARTS[form] if echo in parts[part])
-            raise UnreadableInputError(
-                f"{parts[present][echo]}: the {PART_NAMES[present]} of this echo has no "
-                f"{lacking[0]} beside it; every echo needs both."
-            )
-    if not echoes:
-        raise UnreadableInputError(f"{example}: the series has no image that can be used.")
-    return echoes
 
 
 def _echo_times(
@@ -322,14 +288,6 @@ def _echo_times(
             f"{paths[0]}: one echo without phase gives neither susceptibility nor R2*."
         )
     return te_s, order
-
-
-def _form_assumptions(form: Form, parts: Parts) -> tuple[str, ...]:
-    if form == "magnitude":
-        return ("There is no phase: R2* alone is computed, and no susceptibility.",)
-    if form == "phase" and (parts["real"] or parts["imag"]):
-        return ("Magnitude and phase are used; real and imaginary parts are left unread.",)
-    return ()
 
 
 def _direction(grid: Grid, settings: Settings) -> tuple[Direction, tuple[str, ...]]:

@@ -126,14 +126,14 @@ OUTPUTS: Mapping[str, Output] = {
     ),
     "brain_mask": Output(
         "mask",
-        "Brain.",
+        "Voxels of the brain.",
         entities=(("label", "brain"),),
         spaces=_MEASURED,
         mask_type="Brain",
     ),
     "qsm_mask": Output(
         "mask",
-        "Where susceptibility was computed.",
+        "Voxels in which susceptibility was computed.",
         entities=(("desc", "qsm"),),
         spaces=_MEASURED,
         mask_type="ROI",

@@ -1,0 +1,137 @@
+"""Files are written whole or not at all: staging folder, atomic rename, deterministic bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pandas as pd
+
+from bids_qsm.bids.naming import sidecar_path
+from bids_qsm.errors import UnwritableOutputError
+from bids_qsm.images import Image, encode_image
+
+
+class Staging:
+    """The files of one unit of work, published together when all are there.
+
+    Files are written below a hidden folder of the output folder and moved to their place when the
+    context is left; if it is left by an exception, nothing is published.  What a killed run of
+    the same unit left behind is removed at the start.
+
+    Parameters
+    ----------
+    output_dir : Path
+    name : str
+        The unit's name; two units that run at once must differ in it.
+    """
+
+    def __init__(self, output_dir: Path, name: str) -> None:
+        self.output_dir = output_dir
+        self.folder = output_dir / f".staging-{name}"
+
+    def __enter__(self) -> Staging:
+        try:
+            if self.folder.exists():
+                shutil.rmtree(self.folder)
+            self.folder.mkdir(parents=True)
+        except OSError as error:
+            raise unwritable(self.folder, error) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._publish()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def path(self, relative: Path) -> Path:
+        """Return where to write an output until it is published; its folder is made."""
+        staged = self.folder / relative
+        try:
+            staged.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(staged, error) from error
+        return staged
+
+    def write(
+        self, relative: Path, content: bytes | str, sidecar: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write an output, given by its path in the output folder, and its JSON sidecar."""
+        content = content.encode() if isinstance(content, str) else content
+        write_bytes(self.path(relative), content)
+        if sidecar is not None:
+            write_text(self.path(sidecar_path(relative)), encode_json(sidecar))
+
+    def write_image(self, relative: Path, image: Image, sidecar: Mapping[str, Any]) -> None:
+        """Write an image as ``.nii.gz`` with its sidecar."""
+        self.write(relative, encode_image(image), sidecar)
+
+    def files(self) -> list[Path]:
+        """Return what is staged, relative to the output folder; a sidecar follows its data."""
+        paths = [p.relative_to(self.folder) for p in self.folder.rglob("*") if p.is_file()]
+        return sorted(paths, key=lambda path: (path.suffix == ".json", path.as_posix()))
+
+    def _publish(self) -> None:
+        for relative in self.files():
+            target = self.output_dir / relative
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (self.folder / relative).replace(target)
+            except OSError as error:
+                raise unwritable(target, error) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as :func:`write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file under a hidden name and rename it, so that it is never seen half-written.
+
+    Raises
+    ------
+    UnwritableOutputError
+    """
+    hidden = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        hidden.write_bytes(content)
+        hidden.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            hidden.unlink(missing_ok=True)
+        raise unwritable(path, error) from error
+
+
+def encode_json(fields: Mapping[str, Any]) -> str:
+    """Return JSON text for people to read, in the order of the fields."""
+    return json.dumps(fields, indent=2, ensure_ascii=False, default=str) + "\n"
+
+
+def encode_table(table: pd.DataFrame) -> str:
+    """Return a table as BIDS wants it: tabs, a header, ``n/a`` for what is missing."""
+    return table.to_csv(
+        sep="\t", index=False, na_rep="n/a", float_format="%.6g", lineterminator="\n"
+    )
+
+
+def unwritable(path: Path, error: OSError) -> UnwritableOutputError:
+    """Return the error for a file or folder that cannot be written."""
+    return UnwritableOutputError(
+        f"{path}: it cannot be written ({error.strerror or error}); check free space and "
+        "permissions of the output folder."
+    )
