@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bids_qsm.numerics.geometry import Bool, Float32, Geometry
+from bids_qsm.numerics.geometry import Bool, Float32, Geometry, bounding_box
 
 
 @dataclass(frozen=True)
@@ -55,3 +55,17 @@ class FieldMap:
         np.minimum(inside, 3 * np.median(inside[known]), out=inside)
         weights[self.mask] = inside / inside.mean(dtype=np.float64)
         return weights
+
+    def boxed(self) -> tuple[FieldMap, tuple[slice, slice, slice]]:
+        """Return the bounding box of the mask as views of the maps, and where it lies.
+
+        Raises
+        ------
+        ValueError
+            If the mask is empty.
+        """
+        box = bounding_box(self.mask)
+        mask = self.mask[box]
+        geometry = self.geometry.with_shape(mask.shape)
+        maps = (self.field_ppm[box], self.noise_ppm[box], self.magnitude[box])
+        return FieldMap(*maps, mask, geometry), box

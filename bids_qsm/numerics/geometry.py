@@ -5,6 +5,7 @@ The number of FFT threads is the caller's: wrap calls in ``scipy.fft.set_workers
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,3 +167,33 @@ def pad(volume: NDArray, shape: tuple[int, int, int]) -> NDArray:
 def crop(volume: NDArray, shape: tuple[int, int, int]) -> NDArray:
     """Return the first corner of ``volume``: the inverse of :func:`pad`."""
     return np.ascontiguousarray(volume[tuple(slice(n) for n in shape)])
+
+
+def bounding_box(mask: Bool) -> tuple[slice, slice, slice]:
+    """Return the smallest box that holds the mask.
+
+    Raises
+    ------
+    ValueError
+        If the mask is empty.
+    """
+    if not mask.any():
+        raise ValueError("The mask is empty: there is no voxel in which the field is known.")
+    spans = []
+    for axis in range(3):
+        occupied = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
+        spans.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
+    return spans[0], spans[1], spans[2]
+
+
+def place(volume: NDArray, box: tuple[slice, slice, slice], shape: tuple[int, int, int]) -> NDArray:
+    """Return ``volume`` in its ``box`` of a zero array of ``shape``: undoes ``volume[box]``."""
+    full = np.zeros(shape, volume.dtype)
+    full[box] = volume
+    return full
+
+
+def margin_voxels(geometry: Geometry, margin_mm: float) -> tuple[int, int, int]:
+    """Return the number of voxels that make up at least ``margin_mm`` along each axis."""
+    x, y, z = (math.ceil(margin_mm / v) for v in geometry.voxel_mm)
+    return x, y, z

@@ -1,0 +1,9 @@
+"""Dipole inversions: from the local field to susceptibility, one module for each method."""
+
+from __future__ import annotations
+
+from bids_qsm.numerics.inversion.tkd import tkd
+from bids_qsm.numerics.inversion.tv import tv
+from bids_qsm.numerics.registry import Methods
+
+METHODS: Methods = {"tv": tv, "tkd": tkd}
