@@ -78,7 +78,7 @@ def load_echoes(series: Series, processing: Processing) -> Echoes:
 def _stack(series: Series, paths: Sequence[Path], warnings: list[str]) -> Float32:
     """Return the echoes of one part, as stored, in one array."""
     if series.stacked:
-        stored = load_image(paths[0]).data
+        stored = load_image(paths[0]).data.reshape(*series.shape, -1)
         for echo in range(stored.shape[3]):
             _check_volume(stored[..., echo], f"{paths[0]}: volume {echo + 1}", warnings)
         return stored

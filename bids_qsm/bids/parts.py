@@ -23,8 +23,7 @@ PART_NAMES = {"mag": "magnitude", "phase": "phase", "real": "real part", "imag":
 def by_part_and_echo(group: Sequence[InputFile]) -> tuple[Parts, tuple[str, ...]]:
     """Return the paths by part and echo; a file without a part is a magnitude."""
     parts: Parts = {part: {} for part in PART_NAMES}
-    assumptions = []
-    unnamed = []
+    assumptions, unnamed = [], []
     numbered = any("echo" in file.entities for file in group)
     # files that name their part come first: they win over those that do not
     for file in sorted(group, key=lambda f: ("part" not in f.entities, f.path.name)):
@@ -37,7 +36,7 @@ def by_part_and_echo(group: Sequence[InputFile]) -> tuple[Parts, tuple[str, ...]
             parts[part][echo] = file.path
             if "part" not in file.entities:
                 unnamed.append(file.path.name)
-        elif "part" not in file.entities:
+        elif "part" not in file.entities and parts[part][echo].name not in unnamed:
             assumptions.append(f"{file.path.name} was left out: there is also a part-mag.")
         else:
             other = parts[part][echo].name

@@ -155,9 +155,28 @@ def _layout(root: Path, subjects: Sequence[str], database: Path | None) -> Any:
     ]
     indexer = bids.BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore)
     try:
-        return bids.BIDSLayout(root, validate=False, indexer=indexer, database_path=database)
+        return bids.BIDSLayout(
+            root,
+            validate=False,
+            config=_entities_of_file_names(Path(bids.config.get_option("config_paths")["bids"])),
+            indexer=indexer,
+            database_path=database,
+        )
     except OSError as error:
         raise UnreadableInputError(f"{root}: the dataset cannot be indexed ({error}).") from None
+
+
+def _entities_of_file_names(config: Path) -> dict[str, Any]:
+    """Return pybids' configuration, made to look for entities in a file's name alone.
+
+    Its own patterns search the whole path: below a folder ``/study/ses-1`` every file would be of
+    session 1.
+    """
+    fields = json.loads(config.read_text(encoding="utf-8"))
+    for entity in fields["entities"]:
+        if "-(" in entity["pattern"]:
+            entity["pattern"] += r"(?=[^/\\]*$)"
+    return fields
 
 
 def _import_pybids() -> ModuleType:
