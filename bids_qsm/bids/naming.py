@@ -221,7 +221,7 @@ def output_path(name: str, key: str, *, space: str | None = None, atlas: str | N
     if space not in row.spaces:
         raise ValueError(f"{key} has no space {space!r}; it has {row.spaces}.")
     if row.per_atlas != (atlas is not None):
-        raise ValueError(f"{key} {'needs' if row.per_atlas else 'has no'} atlas.")
+        raise ValueError(f"{key} {'needs an' if row.per_atlas else 'has no'} atlas.")
     added = dict(row.entities)
     if space is not None:
         added["space"] = space

@@ -6,9 +6,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bids_qsm.bids import queries
 from bids_qsm.bids.inputs import find_series
 from bids_qsm.images import b0_direction
-from bids_qsm.settings import Phase, Processing
+from bids_qsm.settings import Phase, Processing, Settings
 
 SHAPE = (6, 5, 4)
 
@@ -131,8 +132,6 @@ class TestForms:
         assert series.shape == SHAPE and not series.stacked
 
     def test_real_philips_data(self, shared_data, tmp_path):
-        from bids_qsm.settings import Settings
-
         series = only(find_series(Settings(shared_data / "philips3T", tmp_path)))
         assert series.te_s == (0.0023, 0.0046) and series.form == "phase"
         assert series.t1w is not None and series.manufacturer == "Philips"
@@ -408,7 +407,6 @@ def test_order_of_files_does_not_matter(dataset, monkeypatch):
         dataset.image(f"sub-01_run-{run}_T1w")
     first = find_series(dataset.settings())
     assert names(first) == ["sub-01_acq-A", "sub-01_acq-B"]
-    from bids_qsm.bids import queries
 
     def shuffled(paths, **options):
         listed = list(paths)
@@ -422,8 +420,6 @@ def test_name_of_the_folder_does_not_matter(dataset):
     dataset.megre("sub-01")
     before = only(find_series(dataset.settings()))
     moved = dataset.root.rename(dataset.root.with_name("sub-77_ses-1_acq-x.raw (copy)"))
-    from bids_qsm.settings import Settings
-
     after = only(find_series(Settings(moved, moved.parent / "out")))
     assert (before.name, before.te_s, before.form) == (after.name, after.te_s, after.form)
     assert [p.name for p in before.files] == [p.name for p in after.files]
