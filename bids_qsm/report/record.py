@@ -63,7 +63,38 @@ class ReferenceRecord:
 
 @dataclass(frozen=True)
 class SeriesRecord:
-    """One series: facts, steps, warnings, figures, table."""
+    """One series as it was processed.
+
+    Attributes
+    ----------
+    subject, session : str
+        Labels, without their prefix.
+    name : str
+        Stem of its outputs.
+    version : str
+        Of the program.
+    facts : mapping of str to str
+        What the summary says, in its order: echoes, field strength, voxel size, files, versions.
+    steps : tuple of StepRecord
+        In the order in which they were run.
+    warnings : tuple of str
+        Everything that was guessed, substituted or left out, as sentences.
+    figures : tuple of FigureRecord
+    reference : ReferenceRecord or None
+        None where χ is not referenced, or there is no χ.
+    table : str or None
+        The per-structure table, a file below the output folder.
+    atlas : str or None
+        Name of the atlas of the labels.
+    has_t1w, has_phase : bool
+        Whether the series has these inputs.
+    seconds, peak_mib : float
+        What the whole run took.
+    key : str
+        Fingerprint of all that decides the outputs.
+    outputs : tuple of str
+        The published files, below the output folder.
+    """
 
     subject: str
     session: str | None
@@ -80,6 +111,8 @@ class SeriesRecord:
     has_phase: bool = True
     seconds: float = 0.0
     peak_mib: float = 0.0
+    key: str = ""
+    outputs: tuple[str, ...] = ()
 
     def step(self, name: str) -> StepRecord | None:
         """Return the step of that name, if it was run."""
@@ -87,21 +120,30 @@ class SeriesRecord:
 
 
 def record_to_json(record: SeriesRecord) -> str:
-    """Return a record as JSON text."""
-    return json.dumps(dataclasses.asdict(record), indent=2, sort_keys=True, ensure_ascii=False)
+    """Return a record as JSON text, its facts and parameters in their own order."""
+    return json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False)
 
 
 def record_from_json(text: str) -> SeriesRecord:
-    """Return the record that :func:`record_to_json` wrote."""
-    fields = json.loads(text)
-    reference = fields.pop("reference")
+    """Return the record that :func:`record_to_json` wrote.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If the text is not such a record.
+    """
+    fields = json.loads(text, object_hook=_with_tuples)
+    reference = fields["reference"]
     return SeriesRecord(
-        **{k: v for k, v in fields.items() if k not in ("steps", "figures", "warnings")},
-        steps=tuple(StepRecord(**step) for step in fields["steps"]),
-        figures=tuple(
-            FigureRecord(**{**figure, "paths": tuple(figure["paths"])})
-            for figure in fields["figures"]
-        ),
-        warnings=tuple(fields["warnings"]),
-        reference=None if reference is None else ReferenceRecord(**reference),
+        **{
+            **fields,
+            "steps": tuple(StepRecord(**step) for step in fields["steps"]),
+            "figures": tuple(FigureRecord(**figure) for figure in fields["figures"]),
+            "reference": None if reference is None else ReferenceRecord(**reference),
+        }
     )
+
+
+def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return JSON's lists as the tuples that records hold."""
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
