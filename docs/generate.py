@@ -1,0 +1,161 @@
+"""Write ``outputs.md`` and ``settings.md`` from the tables that the program itself uses."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bids_qsm.bids.naming import OUTPUTS, Output, output_path
+from bids_qsm.bids.sidecars import STATISTICS_COLUMNS
+from bids_qsm.numerics.registry import options_of
+from bids_qsm.participant import METHODS
+from bids_qsm.settings import REFERENCES, Processing
+
+STEPS = {
+    "offset": "Removal of the phase that the coils add, which does not depend on the echo time.",
+    "unwrapping": "Removal of the jumps of 2 pi.",
+    "field": "The field from the phase of all echoes.",
+    "mask": "Where susceptibility is computed.",
+    "background": "Removal of the field whose sources lie outside the mask.",
+    "inversion": "Susceptibility from the local field.",
+    "relaxometry": "R2*, T2* and S0 from the magnitude of all echoes.",
+}
+"""What each step does, in the order of the run."""
+
+
+OUTPUTS_HEAD = """\
+# Outputs
+
+Made by `docs/generate.py` from `bids_qsm/bids/naming.py`; do not edit.
+
+The files of a series `sub-X[_ses-Y][_acq-A][_run-R]` lie in `sub-X[/ses-Y]/anat/`; here they are
+written with `sub-X` alone. Each has a JSON sidecar with its units, its sources, the methods and
+parameters behind it and, for susceptibility, the reference region. Files marked * have no name in
+BIDS: they are listed in `.bidsignore`.
+
+| key | file | holds | units |
+|---|---|---|---|
+"""
+
+COLUMNS_HEAD = """
+## The table of structures
+
+| column | |
+|---|---|
+"""
+
+SETTINGS_HEAD = """\
+# Settings
+
+Made by `docs/generate.py` from the code; do not edit.
+
+`--config-file FILE` takes a TOML file. What it does not name keeps its default. A step's table
+holds the name of its method and the options of that method side by side:
+
+```toml
+reference = "whole-brain"
+
+[phase]
+sign = -1
+
+[inversion]
+method = "tkd"
+threshold = 0.15
+```
+
+## reference
+
+What susceptibility is relative to: {references}, or the name of a structure of the atlas.
+`auto` is the CSF of the lateral ventricles where there are labels, else the whole brain.
+Default: `{default}`.
+
+## [phase]
+
+How stored phase is read.
+
+| key | default | |
+|---|---|---|
+"""
+
+
+def outputs_page() -> str:
+    """Return the page of all outputs."""
+    rows = [
+        f"| {key} | {'<br>'.join(_names(key, row))} | {row.description} | {row.units or ''} |\n"
+        for key, row in OUTPUTS.items()
+    ]
+    columns = [f"| `{name}` | {text} |\n" for name, text in STATISTICS_COLUMNS.items()]
+    return "".join([OUTPUTS_HEAD, *rows, COLUMNS_HEAD, *columns])
+
+
+def _names(key: str, row: Output) -> Iterator[str]:
+    atlas = "A" if row.per_atlas else None
+    for space in row.spaces:
+        path = output_path("sub-X", key, space=space, atlas=atlas)
+        yield f"`{path.name}`{'' if row.in_schema else '*'}"
+
+
+def settings_page() -> str:
+    """Return the page of the settings file."""
+    default = Processing()
+    references = ", ".join(f"`{name}`" for name in REFERENCES)
+    described = _described(type(default.phase))
+    lines = [
+        f"| `{name}` | {_toml(value)} | {described.get(name, '')} |"
+        for name, value in vars(default.phase).items()
+    ]
+    for step, purpose in STEPS.items():
+        lines += _step(step, purpose, getattr(default, step).name)
+    head = SETTINGS_HEAD.format(references=references, default=default.reference)
+    return head + "\n".join([*lines, ""])
+
+
+def _step(step: str, purpose: str, default: str) -> Iterator[str]:
+    yield from ("", f"## [{step}]", "", purpose)
+    methods = METHODS[step]
+    for name in sorted(methods, key=lambda name: (name != default, name)):
+        mark = " (default)" if name == default else ""
+        yield from ("", f'### method = "{name}"{mark}', "", _summary(methods[name]))
+        options, described = options_of(methods[name]), _described(methods[name])
+        if options:
+            yield from ("", "| option | default | |", "|---|---|---|")
+        for option, value in options.items():
+            yield f"| `{option}` | {_toml(value)} | {described.get(option, '')} |"
+
+
+def _summary(function: Callable[..., Any]) -> str:
+    return (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _described(thing: Any) -> dict[str, str]:
+    """Return the descriptions of the parameters or attributes in a numpydoc docstring."""
+    texts: dict[str, str] = {}
+    names: list[str] = []
+    for line in (inspect.getdoc(thing) or "").splitlines():
+        if heading := re.match(r"(\w[\w, ]*?) : ", line):
+            names = heading[1].split(", ")
+        elif line.startswith("    ") and names:
+            texts |= {name: f"{texts.get(name, '')} {line.strip()}".strip() for name in names}
+        elif line.strip():
+            names = []
+    return {name: text.replace("|", "\\|") for name, text in texts.items()}
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return "found"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, str):
+        return f'`"{value}"`'
+    return f"`{list(value) if isinstance(value, tuple) else value}`"
+
+
+PAGES = {"outputs.md": outputs_page, "settings.md": settings_page}
+
+if __name__ == "__main__":
+    for file, page in PAGES.items():
+        Path(__file__).with_name(file).write_text(page(), encoding="utf-8")
