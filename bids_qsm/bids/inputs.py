@@ -32,7 +32,7 @@ from bids_qsm.bids.parts import (
     form_of,
 )
 from bids_qsm.bids.queries import InputFile, Selection, select_files
-from bids_qsm.errors import UnreadableInputError
+from bids_qsm.errors import NothingToDoError, UnreadableInputError
 from bids_qsm.images import b0_direction
 from bids_qsm.settings import Settings
 
@@ -167,6 +167,12 @@ def find_series(settings: Settings) -> Found:
             series[name] = _series_of(group, selection, sidecars, settings)
         except UnreadableInputError as error:
             refused.append(Refusal(first["sub"], first.get("ses"), name, str(error)))
+    if not series and not refused:
+        raise NothingToDoError(
+            f"{settings.bids_dir}: there are only T2*-weighted images without echoes or phase, "
+            f"such as {selection.megre[0].path.name}; a gradient echo with phase or several echoes "
+            "is needed."
+        )
     refused += _without_series(settings, selection, [*series.values(), *refused])
     refused.sort(key=lambda refusal: refusal.name)
     return Found(tuple(series[name] for name in sorted(series)), tuple(refused))
@@ -220,18 +226,18 @@ def _series_of(
     echoes = complete_echoes(parts, form, group[0].path)
     paths = [parts[part][echo] for part in PARTS[form] for echo in echoes]
     grid = common_grid(paths)
-    stacked = grid.n_volumes > 1
     te_s, echoes = _echo_times(parts, form, echoes, grid, sidecars)
     first = parts[PARTS[form][0]][echoes[0]]
     fields = sidecars(first)
     b0_t, field_assumptions = field_strength_t(first, fields)
     direction, direction_assumptions = _direction(grid, settings)
     entities = group[0].entities
-    t1w, t1w_assumptions = _anatomical(selection.t1w, entities, "T1w")
-    flair, flair_assumptions = _anatomical(selection.flair, entities, "FLAIR")
+    subject = entities["sub"]
+    t1w, t1w_assumptions = _anatomical(selection.t1w.get(subject, ()), entities, "T1w")
+    flair, flair_assumptions = _anatomical(selection.flair.get(subject, ()), entities, "FLAIR")
     in_order = {part: tuple(parts[part][echo] for echo in echoes) for part in PARTS[form]}
     return Series(
-        subject=entities["sub"],
+        subject=subject,
         session=entities.get("ses"),
         entities=_other_entities(entities),
         form=form,
@@ -239,7 +245,7 @@ def _series_of(
         phase=in_order.get("phase", ()),
         real=in_order.get("real", ()),
         imaginary=in_order.get("imag", ()),
-        stacked=stacked,
+        stacked=grid.n_volumes > 1,
         te_s=te_s,
         b0_t=b0_t,
         manufacturer=fields.get("Manufacturer"),
@@ -314,11 +320,7 @@ def _anatomical(
 ) -> tuple[Path | None, tuple[str, ...]]:
     """Choose the subject's image of a kind: same session and no contrast agent come first."""
     session = entities.get("ses")
-    candidates = [
-        file
-        for file in files
-        if file.entities["sub"] == entities["sub"] and file.entities.get("part", "mag") == "mag"
-    ]
+    candidates = [file for file in files if file.entities.get("part", "mag") == "mag"]
     candidates.sort(
         key=lambda f: (f.entities.get("ses") != session, "ce" in f.entities, _natural(f))
     )

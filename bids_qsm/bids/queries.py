@@ -52,14 +52,16 @@ class Selection:
 
     Attributes
     ----------
-    megre, t1w, flair : tuple of InputFile
+    megre : tuple of InputFile
+    t1w, flair : mapping of str to list of InputFile
+        By subject.
     absent : tuple of str
         Participants that were asked for by name and have no folder.
     """
 
     megre: tuple[InputFile, ...]
-    t1w: tuple[InputFile, ...]
-    flair: tuple[InputFile, ...]
+    t1w: Mapping[str, Sequence[InputFile]]
+    flair: Mapping[str, Sequence[InputFile]]
     absent: tuple[str, ...]
 
 
@@ -89,7 +91,12 @@ def select_files(settings: Settings) -> Selection:
     if not found["megre"]:
         everything = _query(layout, "megre", subjects, {})
         raise NothingToDoError(_nothing_matches(root, asked, filters["megre"], everything))
-    return Selection(**found, absent=tuple(label for label in asked if label not in there))
+    return Selection(
+        found["megre"],
+        _by_subject(found["t1w"]),
+        _by_subject(found["flair"]),
+        absent=tuple(label for label in asked if label not in there),
+    )
 
 
 def check_dataset(root: Path, skip_validation: bool) -> None:
@@ -204,6 +211,13 @@ def _query(
     except (ValueError, TypeError) as error:
         raise CommandLineError(f"The filter of {kind!r} cannot be used: {error}") from None
     return tuple(InputFile(Path(path)) for path in sorted(paths))
+
+
+def _by_subject(files: Sequence[InputFile]) -> dict[str, list[InputFile]]:
+    by_subject: dict[str, list[InputFile]] = {}
+    for file in files:
+        by_subject.setdefault(file.entities["sub"], []).append(file)
+    return by_subject
 
 
 def _nothing_matches(

@@ -82,6 +82,11 @@ class TestLabels:
         with pytest.raises(NothingToDoError, match="the dataset has no sub- folder"):
             select_files(dataset.settings())
 
+    def test_weighted_images_only(self, dataset):
+        dataset.image("sub-01_T2starw")
+        with pytest.raises(NothingToDoError, match=r"such as sub-01_T2starw\.nii\.gz"):
+            find_series(dataset.settings())
+
     def test_no_gradient_echo_at_all(self, dataset):
         dataset.image("sub-01_T1w")
         with pytest.raises(NothingToDoError, match="was found in any anat folder"):
