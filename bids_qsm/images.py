@@ -108,14 +108,18 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def encode_image(image: Image) -> bytes:
+def encode_image(
+    image: Image, slope: float = 1.0, intercept: float = 0.0, compresslevel: int = 1
+) -> bytes:
     """Return the bytes of a ``.nii.gz`` file; the same image always gives the same bytes.
 
-    Masks are stored as uint8.  The header says scanner coordinates (sform and qform code 1), mm.
+    Masks are stored as uint8.  The header says scanner coordinates (sform and qform code 1), mm,
+    and that the true value is ``slope * stored + intercept``; the data are stored as they are.
     """
     data = image.data.astype(np.uint8) if image.data.dtype == np.bool_ else image.data
     nifti = nib.Nifti1Image(data, image.affine)
     nifti.header.set_xyzt_units("mm")
     nifti.set_sform(image.affine, 1)
     nifti.set_qform(image.affine, 1)
-    return gzip.compress(nifti.to_bytes(), compresslevel=1, mtime=0)
+    nifti.header.set_slope_inter(slope, intercept)
+    return gzip.compress(nifti.to_bytes(), compresslevel=compresslevel, mtime=0)
