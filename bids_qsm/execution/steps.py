@@ -1,7 +1,7 @@
 """Restartable steps: a step whose inputs, parameters and code are unchanged is read back.
 
-A step's result is a frozen dataclass whose fields are arrays, numbers, texts or tuples of texts.
-It is kept as one ``.npz`` in a folder of the step; files that the step makes itself (transforms)
+A step's result is a frozen dataclass whose fields are arrays, numbers, texts, tuples of these, or
+dataclasses of the same kind.  It is kept as one ``.npz`` in a folder of the step; files that the step makes itself (transforms)
 lie beside it.  ``result.npz`` appears by an atomic rename, last: a step is either done or not.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -94,9 +94,9 @@ class Steps:
         self.timings.append(Timing(name, time.perf_counter() - started, reused))
         return result
 
-    def key(self, name: str) -> str:
-        """Return the fingerprint of a step that was run, with all it depends on."""
-        return self._keys[name]
+    def folder_of(self, name: str) -> Path:
+        """Return the folder of a step that was run, where its own files are."""
+        return self.folder / f"{name}-{self._keys[name]}"
 
     def seconds(self, name: str) -> float:
         """Return how long a step took."""
@@ -135,24 +135,45 @@ def code_fingerprint() -> str:
 
 
 def _write_result(path: Path, result: Any) -> None:
-    arrays, others = {}, {}
-    for field in dataclasses.fields(result):
-        value = getattr(result, field.name)
-        (arrays if isinstance(value, np.ndarray) else others)[field.name] = value
+    fields = dict(_flattened(result))
+    arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
+    others = {name: value for name, value in fields.items() if name not in arrays}
     partial = path.with_suffix(".partial.npz")
     np.savez(partial, allow_pickle=False, **arrays, _others=np.array(json.dumps(others)))
     partial.replace(path)
+
+
+def _flattened(result: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(result):
+        value = getattr(result, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _flattened(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, value
 
 
 def _read_result(path: Path, result_type: type[Result]) -> Result | None:
     """Return the kept result, or None where there is none or it does not fit."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            others = json.loads(str(stored["_others"]))
-            arrays = {name: stored[name] for name in stored.files if name != "_others"}
-        tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in others.items()}
-        return result_type(**arrays, **tuples)
+            fields = json.loads(str(stored["_others"]))
+            fields |= {name: stored[name] for name in stored.files if name != "_others"}
+        return _built(result_type, fields)
     except FileNotFoundError:
         return None
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None  # damaged on disk: the step is simply run again
+
+
+def _built(result_type: Any, fields: Mapping[str, Any], prefix: str = "") -> Any:
+    """Return the dataclass whose flattened fields are given."""
+    hints = get_type_hints(result_type)
+    values = {}
+    for field in dataclasses.fields(result_type):
+        name = prefix + field.name
+        if dataclasses.is_dataclass(hints[field.name]):
+            values[field.name] = _built(hints[field.name], fields, f"{name}.")
+        else:
+            value = fields[name]
+            values[field.name] = tuple(value) if isinstance(value, list) else value
+    return result_type(**values)

@@ -12,19 +12,26 @@ from bids_qsm.execution.steps import Steps, files_fingerprint, fingerprint, lock
 
 
 @dataclass(frozen=True)
+class Place:
+    size: tuple[int, ...]
+    origin: np.ndarray
+
+
+@dataclass(frozen=True)
 class Result:
     values: np.ndarray
     mask: np.ndarray
     scale: float
     name: str
     warnings: tuple[str, ...]
+    place: Place
 
 
 def make(folder: Path, calls: list[str], factor: float = 2.0) -> Result:
     calls.append("run")
     (folder / "note.txt").write_text("made by the step")
     values = factor * np.arange(6, dtype=np.float32).reshape(2, 3)
-    return Result(values, values > 4, factor, "é", ("one", "two"))
+    return Result(values, values > 4, factor, "é", ("one", "two"), Place((2, 3), np.eye(2)))
 
 
 def run(folder: Path, calls: list[str], inputs: str = "a", factor: float = 2.0) -> Result:
@@ -40,6 +47,8 @@ def test_unchanged_step_is_read_back_as_it_was(tmp_path) -> None:
     assert second.values.dtype == np.float32
     assert second.mask.dtype == np.bool_
     assert (second.scale, second.name, second.warnings) == (2.0, "é", ("one", "two"))
+    assert second.place.size == (2, 3)
+    np.testing.assert_array_equal(second.place.origin, np.eye(2))
     assert (next(tmp_path.glob("first-*")) / "note.txt").exists()
 
 
@@ -105,8 +114,8 @@ def _hold(folder: str, log: str, seconds: float) -> None:
 def test_lock_lets_one_process_in_at_a_time(tmp_path) -> None:
     context = multiprocessing.get_context("spawn")
     log = tmp_path / "log"
-    processes = [context.Process(target=_hold, args=(str(tmp_path / "l"), str(log), 0.2))] * 1
-    processes.append(context.Process(target=_hold, args=(str(tmp_path / "l"), str(log), 0.2)))
+    arguments = (str(tmp_path / "lock"), str(log), 0.2)
+    processes = [context.Process(target=_hold, args=arguments) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
