@@ -154,6 +154,8 @@ def subjects_of(root: Path) -> list[str]:
 
 def _layout(root: Path, subjects: Sequence[str], database: Path | None) -> Any:
     bids = _import_pybids()
+    from sqlalchemy.exc import SQLAlchemyError
+
     everyone = database is not None  # a database is kept for other runs
     labels = "" if everyone else rf"(?:{'|'.join(map(re.escape, subjects))})(?:/|$)"
     ignore = [
@@ -162,15 +164,23 @@ def _layout(root: Path, subjects: Sequence[str], database: Path | None) -> Any:
     ]
     indexer = bids.BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore)
     try:
-        return bids.BIDSLayout(
+        layout = bids.BIDSLayout(
             root,
             validate=False,
             config=_entities_of_file_names(Path(bids.config.get_option("config_paths")["bids"])),
             indexer=indexer,
             database_path=database,
         )
-    except OSError as error:
-        raise UnreadableInputError(f"{root}: the dataset cannot be indexed ({error}).") from None
+    except (OSError, SQLAlchemyError) as error:
+        reason = str(error).splitlines()[0]
+        raise UnreadableInputError(
+            f"{database or root}: it cannot be indexed ({reason})."
+        ) from None
+    if Path(str(layout.root)) != root:
+        raise UnreadableInputError(
+            f"{database}: this is the index of another dataset, {layout.root}; give another folder."
+        )
+    return layout
 
 
 def _entities_of_file_names(config: Path) -> dict[str, Any]:
@@ -201,11 +211,9 @@ def _query(
     layout: Any, kind: str, subjects: Sequence[str], chosen: Mapping[str, Any]
 ) -> tuple[InputFile, ...]:
     query = _import_pybids().layout.Query
-    special = {None: query.NONE, "*": query.ANY}
-    filters = {"subject": list(subjects), **DEFAULT_FILTERS[kind]} | {
-        key: special.get(value, value) if value is None or isinstance(value, str) else value
-        for key, value in chosen.items()
-    }
+    words = {"null": query.NONE, '"*"': query.ANY}  # as JSON has them
+    meant = {key: words.get(json.dumps(value), value) for key, value in chosen.items()}
+    filters = {"subject": list(subjects), **DEFAULT_FILTERS[kind], **meant}
     try:
         paths = layout.get(return_type="filename", **filters)
     except (ValueError, TypeError) as error:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -180,6 +181,23 @@ def test_database_is_kept_and_serves_other_participants(cohort, tmp_path):
     first = names(cohort, bids_database_dir=database, participant_labels=("02",))
     assert first == ["sub-02"] and any(database.iterdir())
     assert len(names(cohort, bids_database_dir=database, participant_labels=("01",))) == 4
+
+
+def test_database_of_another_dataset(cohort, tmp_path):
+    database = tmp_path / "database"
+    names(cohort, bids_database_dir=database)
+    moved = cohort.root.rename(tmp_path / "moved")
+    settings = dataclasses.replace(cohort.settings(bids_database_dir=database), bids_dir=moved)
+    with pytest.raises(UnreadableInputError, match="the index of another dataset"):
+        find_series(settings)
+
+
+def test_damaged_database(cohort, tmp_path):
+    database = tmp_path / "database"
+    database.mkdir()
+    (database / "layout_index.sqlite").write_text("no database")
+    with pytest.raises(UnreadableInputError, match="file is not a database"):
+        find_series(cohort.settings(bids_database_dir=database))
 
 
 def test_no_home(cohort, tmp_path):
