@@ -1,0 +1,179 @@
+"""Methods text ("boilerplate"), built from the steps that were run and their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bids_qsm import __version__
+from bids_qsm.report.record import ReferenceRecord, StepRecord
+from bids_qsm.report.references import REFERENCES, cited_keys
+
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Field map": ("phase", "offset", "unwrapping", "field"),
+    "Masks": ("brain", "mask"),
+    "Susceptibility": ("background", "inversion", "reference"),
+    "Relaxometry": ("relaxometry",),
+    "Anatomy and regional values": ("t1w", "registration", "template", "atlas", "regions"),
+}
+"""The headings of the text and the steps below each, in this order whatever was run first."""
+
+STEP_NAMES: Mapping[str, str] = {
+    "phase": "Reading of the phase",
+    "offset": "Removal of phase offsets",
+    "unwrapping": "Phase unwrapping",
+    "field": "Field estimation",
+    "brain": "Brain extraction",
+    "mask": "Masking",
+    "background": "Background field removal",
+    "inversion": "Dipole inversion",
+    "reference": "Referencing",
+    "relaxometry": "Relaxometry",
+    "t1w": "Preparation of the T1w image",
+    "registration": "Registration of the T1w image to the gradient echo",
+    "template": "Registration to the template",
+    "atlas": "Labelling",
+    "regions": "Regional statistics",
+}
+
+SENTENCES: Mapping[tuple[str, str], str] = {
+    ("offset", "mcpc3ds"): "Phase offsets of the receive coils were removed with MCPC-3D-S "
+    "[@eckstein2018].",
+    ("offset", "off"): "Phase offsets were not removed.",
+    ("unwrapping", "romeo"): "The phase was unwrapped along paths of best quality with ROMEO "
+    "[@dymerska2021].",
+    ("unwrapping", "best-path"): "The phase was unwrapped along the best path [@abdulrahman2007].",
+    ("unwrapping", "laplacian"): "The phase was unwrapped with the Laplacian method "
+    "[@schofield2003].",
+    ("field", "nonlinear"): "The total field was estimated from all echoes together by a "
+    "non-linear fit to the complex signal, started from a weighted linear fit [@liu2013].",
+    ("field", "linear"): "The total field was estimated from all echoes together by a linear fit "
+    "to the unwrapped phase, weighted by the squared magnitude.",
+    ("field", "weighted-average"): "The total field was estimated as the average over the echoes, "
+    "weighted by the signal-to-noise ratio of the phase [@robinson2017].",
+    ("brain", "magnitude"): "The brain was found in the magnitude of the gradient echo with a "
+    "deformable surface [@smith2002].",
+    ("brain", "T1w"): "The brain mask came from the T1w image.",
+    ("brain", "given"): "The brain mask was supplied by the user.",
+    ("mask", "brain-and-quality"): "Susceptibility was computed where the brain mask and a mask of "
+    "phase quality [@stewart2022] agree, holes filled.",
+    ("mask", "brain"): "Susceptibility was computed in the brain mask; phase quality was not used.",
+    ("mask", "quality"): "Susceptibility was computed where the quality of the phase is sufficient "
+    "[@stewart2022], holes filled.",
+    ("background", "pdf"): "The background field was removed by projection onto dipole fields "
+    "[@liu2011].",
+    ("background", "vsharp"): "The background field was removed with spherical means of varying "
+    "radius, V-SHARP [@schweser2011; @wu2012].",
+    ("inversion", "tv"): "The local field was inverted with a total-variation penalty by the "
+    "alternating direction method of multipliers [@bilgic2014].",
+    ("inversion", "tkd"): "The local field was inverted by thresholded k-space division "
+    "[@shmueli2009].",
+    ("reference", "none"): "Susceptibility was not referenced: its zero is arbitrary.",
+    ("relaxometry", "arlo"): "R2* was estimated by auto-regression on linear operations, ARLO "
+    "[@pei2015].",
+    ("relaxometry", "loglinear"): "R2* was estimated by a weighted straight-line fit to the "
+    "logarithm of the magnitude.",
+    ("relaxometry", "nonlinear"): "R2* was estimated by a non-linear least-squares fit of an "
+    "exponential to the magnitude with the noise floor of magnitude images in mind "
+    "[@gudbjartsson1995].",
+}
+"""What is said of a method; others are named."""
+
+STEP_SENTENCES: Mapping[str, str] = {
+    "reference": "Susceptibility is relative to the mean over this region: {method}.",
+    "t1w": "The T1w image was corrected for intensity non-uniformity with N4 [@tustison2010] and "
+    "its brain extracted, using ANTs [@tustison2021] ({method}).",
+    "registration": "The T1w image and the gradient echo were aligned with ANTs [@tustison2021] "
+    "({method}).",
+    "template": "The T1w image was registered to the template MNI152NLin2009cAsym [@fonov2011] "
+    "with symmetric normalisation [@avants2008] ({method}).",
+    "atlas": "Structures were labelled with the atlas {method}, carried into the space of the "
+    "gradient echo; maps were not resampled to measure them.",
+    "regions": "Values were summarised for each structure ({method}).",
+}
+"""What is said of a step whatever its method."""
+
+
+def methods_text(
+    steps: Sequence[StepRecord],
+    *,
+    version: str = __version__,
+    reference: ReferenceRecord | None = None,
+) -> str:
+    """Return the methods text and its references in Markdown.
+
+    Parameters
+    ----------
+    steps : sequence of StepRecord
+        Those that were run, or would be.
+    version : str
+    reference : ReferenceRecord, optional
+        Adds the reference region's values.
+    """
+    body = methods_body(steps, version=version, reference=reference)
+    listed = "\n".join(
+        f"- [@{key}]: {REFERENCES[key].text} doi:{REFERENCES[key].doi}" for key in cited_keys(body)
+    )
+    return f"{body}\n\n## References\n\n{listed}\n"
+
+
+def methods_body(
+    steps: Sequence[StepRecord],
+    *,
+    version: str = __version__,
+    reference: ReferenceRecord | None = None,
+) -> str:
+    """Return the methods text without its references: ``##`` headings and paragraphs."""
+    parts = [
+        f"Data in the Brain Imaging Data Structure [@gorgolewski2016] were processed with bids_qsm "
+        f"{version}, after the recommendations of the consensus on quantitative susceptibility "
+        "mapping [@bilgic2024]."
+    ]
+    listed = {name for names in SECTIONS.values() for name in names}
+    sections = {**SECTIONS, "Further steps": tuple(s.name for s in steps if s.name not in listed)}
+    for heading, names in sections.items():
+        order = {name: place for place, name in enumerate(names)}
+        chosen = sorted((s for s in steps if s.name in order), key=lambda s: order[s.name])
+        if chosen:
+            sentences = " ".join(_sentence(step, reference) for step in chosen)
+            parts.append(f"## {heading}\n\n{sentences}")
+    return "\n\n".join(parts)
+
+
+def parameter_texts(parameters: Mapping[str, Any]) -> list[str]:
+    """Return each parameter as ``name = value``."""
+    return [f"{name} = {_value(value)}" for name, value in parameters.items()]
+
+
+def step_name(name: str) -> str:
+    """Return the name of a step as it is read."""
+    return STEP_NAMES.get(name, name.replace("_", " ").capitalize())
+
+
+def _sentence(step: StepRecord, reference: ReferenceRecord | None) -> str:
+    method = _plain(step.method)
+    sentence = SENTENCES.get((step.name, step.method))
+    if sentence is None:
+        general = f"{step_name(step.name)} used the method {{method}}."
+        sentence = STEP_SENTENCES.get(step.name, general).replace("{method}", method)
+    if step.name == "reference" and reference is not None:
+        sentence += (
+            f" Relative to the whole brain, the reference region ({_plain(reference.region)}) is "
+            f"at {1000 * reference.mean_ppm:.1f} ± {1000 * reference.sd_ppm:.1f} ppb (mean ± SD, "
+            f"{reference.n_voxels} voxels)."
+        )
+    parameters = ", ".join(f"`{_plain(text)}`" for text in parameter_texts(step.parameters))
+    return f"{sentence} Parameters: {parameters}." if parameters else sentence
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return "(" + ", ".join(_value(part) for part in value) + ")"
+    return str(value)
+
+
+def _plain(text: str) -> str:
+    """Return a text from outside without what Markdown would take for code or a new line."""
+    return " ".join(text.replace("`", "'").split())

@@ -1,0 +1,208 @@
+"""The report of a subject: one HTML file that holds all it shows and asks for nothing else."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from bids_qsm.report.consensus import ChecklistItem, consensus_checklist
+from bids_qsm.report.methods import methods_body, methods_text, parameter_texts, step_name
+from bids_qsm.report.record import FigureRecord, SeriesRecord
+from bids_qsm.report.references import CITATION, REFERENCES, cited_keys
+from bids_qsm.report.tables import RegionTable, read_table
+
+NO_PHASE = (
+    "This series has no phase: there is no field, no susceptibility map (χ) and nothing derived "
+    "from them. R2* comes from the magnitude alone."
+)
+NO_T1W = (
+    "No T1w image was found: there are no labels of structures, no regional values, no "
+    "registration to check and no maps in T1w or template space."
+)
+NO_TABLE = "There are no values of single structures."
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An embedded image, or what is said in its place."""
+
+    uri: str | None
+    missing: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its pictures; two of them are looked at in turn."""
+
+    title: str
+    caption: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class FigureSection:
+    """Figures under one heading."""
+
+    key: str
+    heading: str
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class SeriesView:
+    """One series as the template shows it; ``table_missing`` says why there is no table."""
+
+    key: str
+    record: SeriesRecord
+    label: str
+    missing: tuple[str, ...]
+    sections: tuple[FigureSection, ...]
+    table: RegionTable | None
+    table_missing: str
+    checklist: tuple[ChecklistItem, ...]
+    methods: Markup
+    methods_markdown: str
+
+
+def subject_page(subject: str, records: Sequence[SeriesRecord], output_dir: Path) -> str:
+    """Return the HTML report of a subject.
+
+    Parameters
+    ----------
+    subject : str
+        Label without ``sub-``.
+    records : sequence of SeriesRecord
+        The subject's processed series, in the order of the report.
+    output_dir : Path
+        Folder that the records' paths start from.  A file that is missing is said on the page.
+    """
+    views = [_view(record, place, output_dir) for place, record in enumerate(records, start=1)]
+    cited = sorted({key for view in views for key in cited_keys(view.methods_markdown)})
+    environment = Environment(
+        loader=PackageLoader("bids_qsm", "resources/report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(step_name=step_name, parameter_texts=parameter_texts)
+    environment.filters.update(duration=duration)
+    return environment.get_template("subject.html").render(
+        subject=subject,
+        views=views,
+        references=[(key, REFERENCES[key]) for key in cited],
+        style=_resource("report.css"),
+        script=_resource("report.js"),
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return a time span as it is read."""
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def _view(record: SeriesRecord, place: int, output_dir: Path) -> SeriesView:
+    table, table_missing = _table(record, output_dir)
+    body = methods_body(record.steps, version=record.version, reference=record.reference)
+    missing = [] if record.has_phase else [NO_PHASE]
+    missing += [] if record.has_t1w else [NO_T1W]
+    key = f"s{place}"
+    return SeriesView(
+        key=key,
+        record=record,
+        label=_label(record),
+        missing=tuple(missing),
+        sections=_sections(record.figures, key, output_dir),
+        table=table,
+        table_missing=table_missing,
+        checklist=consensus_checklist(record),
+        methods=_as_html(body),
+        methods_markdown=methods_text(
+            record.steps, version=record.version, reference=record.reference
+        ),
+    )
+
+
+def _label(record: SeriesRecord) -> str:
+    """Return what tells a series from the subject's others."""
+    others = record.name.removeprefix(f"sub-{record.subject}").strip("_").replace("_", " ")
+    return others or record.name
+
+
+def _sections(
+    figures: Sequence[FigureRecord], key: str, output_dir: Path
+) -> tuple[FigureSection, ...]:
+    headings = list(dict.fromkeys(figure.section for figure in figures))
+    return tuple(
+        FigureSection(
+            f"{key}-figures{place}",
+            heading,
+            tuple(
+                Figure(f.title, f.caption, tuple(_picture(output_dir, path) for path in f.paths))
+                for f in figures
+                if f.section == heading
+            ),
+        )
+        for place, heading in enumerate(headings, start=1)
+    )
+
+
+def _picture(output_dir: Path, path: str) -> Picture:
+    try:
+        content = (output_dir / path).read_bytes()
+    except OSError:
+        return Picture(None, f"The picture {path} is missing.")
+    encoded = base64.b64encode(content).decode("ascii")
+    return Picture(f"data:image/png;base64,{encoded}", "")
+
+
+def _table(record: SeriesRecord, output_dir: Path) -> tuple[RegionTable | None, str]:
+    """Return the table, or why there is none."""
+    if record.table is None:
+        return None, NO_TABLE
+    region = None if record.reference is None else record.reference.region
+    try:
+        table = read_table(output_dir / record.table, region)
+    except OSError:
+        return None, f"The table {record.table} is missing."
+    except ValueError as error:
+        return None, f"The table {record.table} cannot be read: {error}."
+    return (table, "") if table.rows else (None, NO_TABLE)
+
+
+def _as_html(text: str) -> Markup:
+    """Return methods text as HTML: headings, paragraphs, code and links to the references."""
+    blocks = []
+    for block in text.split("\n\n"):
+        heading = block.startswith("## ")
+        content = str(escape(block.removeprefix("## ")))
+        content = re.sub(r"`([^`]*)`", r"<code>\1</code>", content)
+        content = CITATION.sub(_links, content)
+        blocks.append(f"<h4>{content}</h4>" if heading else f"<p>{content}</p>")
+    return Markup("\n".join(blocks))
+
+
+def _links(citation: re.Match[str]) -> str:
+    links = (
+        f'<a href="#ref-{key}">{escape(REFERENCES[key].short)}</a>' if key in REFERENCES else key
+        for key in citation.group(1).split("; @")
+    )
+    return f"({'; '.join(links)})"
+
+
+def _resource(name: str) -> Markup:
+    """Return a file of the package, which is not escaped."""
+    folder = resources.files("bids_qsm") / "resources" / "report"
+    return Markup((folder / name).read_text(encoding="utf-8"))

@@ -1,0 +1,226 @@
+"""The papers that methods text cites: one table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+CITATION = re.compile(r"\[@([a-z0-9]+(?:; @[a-z0-9]+)*)\]")
+"""A citation in methods text: ``[@first2001]`` or ``[@first2001; @second2002]``."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A paper.
+
+    Attributes
+    ----------
+    authors : str
+    year : int
+    title : str
+    source : str
+        Journal, volume and pages.
+    doi : str
+    """
+
+    authors: str
+    year: int
+    title: str
+    source: str
+    doi: str
+
+    @property
+    def short(self) -> str:
+        """Authors and year, as in running text."""
+        surnames = [author.rsplit(" ", 1)[0] for author in self.authors.split(", ")]
+        if len(surnames) > 2:
+            return f"{surnames[0]} et al. {self.year}"
+        return f"{' and '.join(surnames)} {self.year}"
+
+    @property
+    def text(self) -> str:
+        """The whole reference but its DOI."""
+        return f"{self.authors}. {self.title}. {self.source}, {self.year}."
+
+
+REFERENCES: Mapping[str, Reference] = {
+    "abdulrahman2007": Reference(
+        "Abdul-Rahman HS, Gdeisat MA, Burton DR, Lalor MJ, Lilley F, Moore CJ",
+        2007,
+        "Fast and robust three-dimensional best path phase unwrapping algorithm",
+        "Applied Optics 46:6623-6635",
+        "10.1364/AO.46.006623",
+    ),
+    "avants2008": Reference(
+        "Avants BB, Epstein CL, Grossman M, Gee JC",
+        2008,
+        "Symmetric diffeomorphic image registration with cross-correlation: evaluating automated "
+        "labeling of elderly and neurodegenerative brain",
+        "Medical Image Analysis 12:26-41",
+        "10.1016/j.media.2007.06.004",
+    ),
+    "bilgic2014": Reference(
+        "Bilgic B, Fan AP, Polimeni JR, Cauley SF, Bianciardi M, Adalsteinsson E, Wald LL, "
+        "Setsompop K",
+        2014,
+        "Fast quantitative susceptibility mapping with L1-regularization and automatic parameter "
+        "selection",
+        "Magnetic Resonance in Medicine 72:1444-1459",
+        "10.1002/mrm.25029",
+    ),
+    "bilgic2024": Reference(
+        "Bilgic B, Costagli M, Chan KS, and others (QSM Consensus Organization Committee)",
+        2024,
+        "Recommended implementation of quantitative susceptibility mapping for clinical research "
+        "in the brain: a consensus of the ISMRM electro-magnetic tissue properties study group",
+        "Magnetic Resonance in Medicine 91:1834-1862",
+        "10.1002/mrm.30006",
+    ),
+    "desikan2006": Reference(
+        "Desikan RS, Ségonne F, Fischl B, and others",
+        2006,
+        "An automated labeling system for subdividing the human cerebral cortex on MRI scans into "
+        "gyral based regions of interest",
+        "NeuroImage 31:968-980",
+        "10.1016/j.neuroimage.2006.01.021",
+    ),
+    "dymerska2021": Reference(
+        "Dymerska B, Eckstein K, Bachrata B, Siow B, Trattnig S, Shmueli K, Robinson SD",
+        2021,
+        "Phase unwrapping with a rapid opensource minimum spanning tree algorithm (ROMEO)",
+        "Magnetic Resonance in Medicine 85:2294-2308",
+        "10.1002/mrm.28563",
+    ),
+    "eckstein2018": Reference(
+        "Eckstein K, Dymerska B, Bachrata B, Bogner W, Poljanc K, Trattnig S, Robinson SD",
+        2018,
+        "Computationally efficient combination of multi-channel phase data from multi-echo "
+        "acquisitions (ASPIRE)",
+        "Magnetic Resonance in Medicine 79:2996-3006",
+        "10.1002/mrm.26963",
+    ),
+    "fischl2002": Reference(
+        "Fischl B, Salat DH, Busa E, and others",
+        2002,
+        "Whole brain segmentation: automated labeling of neuroanatomical structures in the human "
+        "brain",
+        "Neuron 33:341-355",
+        "10.1016/S0896-6273(02)00569-X",
+    ),
+    "fonov2011": Reference(
+        "Fonov V, Evans AC, Botteron K, Almli CR, McKinstry RC, Collins DL",
+        2011,
+        "Unbiased average age-appropriate atlases for pediatric studies",
+        "NeuroImage 54:313-327",
+        "10.1016/j.neuroimage.2010.07.033",
+    ),
+    "gorgolewski2016": Reference(
+        "Gorgolewski KJ, Auer T, Calhoun VD, and others",
+        2016,
+        "The brain imaging data structure, a format for organizing and describing outputs of "
+        "neuroimaging experiments",
+        "Scientific Data 3:160044",
+        "10.1038/sdata.2016.44",
+    ),
+    "gudbjartsson1995": Reference(
+        "Gudbjartsson H, Patz S",
+        1995,
+        "The Rician distribution of noisy MRI data",
+        "Magnetic Resonance in Medicine 34:910-914",
+        "10.1002/mrm.1910340618",
+    ),
+    "liu2011": Reference(
+        "Liu T, Khalidov I, de Rochefort L, Spincemaille P, Liu J, Tsiouris AJ, Wang Y",
+        2011,
+        "A novel background field removal method for MRI using projection onto dipole fields (PDF)",
+        "NMR in Biomedicine 24:1129-1136",
+        "10.1002/nbm.1670",
+    ),
+    "liu2013": Reference(
+        "Liu T, Wisnieff C, Lou M, Chen W, Spincemaille P, Wang Y",
+        2013,
+        "Nonlinear formulation of the magnetic field to source relationship for robust "
+        "quantitative susceptibility mapping",
+        "Magnetic Resonance in Medicine 69:467-476",
+        "10.1002/mrm.24272",
+    ),
+    "pei2015": Reference(
+        "Pei M, Nguyen TD, Thimmappa ND, Salustri C, Dong F, Cooper MA, Li J, Prince MR, Wang Y",
+        2015,
+        "Algorithm for fast monoexponential fitting based on Auto-Regression on Linear Operations "
+        "(ARLO) of data",
+        "Magnetic Resonance in Medicine 73:843-850",
+        "10.1002/mrm.25137",
+    ),
+    "robinson2017": Reference(
+        "Robinson SD, Bredies K, Khabipova D, Dymerska B, Marques JP, Schweser F",
+        2017,
+        "An illustrated comparison of processing methods for MR phase imaging and QSM: combining "
+        "array coil signals and phase unwrapping",
+        "NMR in Biomedicine 30:e3601",
+        "10.1002/nbm.3601",
+    ),
+    "schofield2003": Reference(
+        "Schofield MA, Zhu Y",
+        2003,
+        "Fast phase unwrapping algorithm for interferometric applications",
+        "Optics Letters 28:1194-1196",
+        "10.1364/OL.28.001194",
+    ),
+    "schweser2011": Reference(
+        "Schweser F, Deistung A, Lehr BW, Reichenbach JR",
+        2011,
+        "Quantitative imaging of intrinsic magnetic tissue properties using MRI signal phase: an "
+        "approach to in vivo brain iron metabolism?",
+        "NeuroImage 54:2789-2807",
+        "10.1016/j.neuroimage.2010.10.070",
+    ),
+    "shmueli2009": Reference(
+        "Shmueli K, de Zwart JA, van Gelderen P, Li TQ, Dodd SJ, Duyn JH",
+        2009,
+        "Magnetic susceptibility mapping of brain tissue in vivo using MRI phase data",
+        "Magnetic Resonance in Medicine 62:1510-1522",
+        "10.1002/mrm.22135",
+    ),
+    "smith2002": Reference(
+        "Smith SM",
+        2002,
+        "Fast robust automated brain extraction",
+        "Human Brain Mapping 17:143-155",
+        "10.1002/hbm.10062",
+    ),
+    "stewart2022": Reference(
+        "Stewart AW, Robinson SD, O'Brien K, and others",
+        2022,
+        "QSMxT: robust masking and artifact reduction for quantitative susceptibility mapping",
+        "Magnetic Resonance in Medicine 87:1289-1300",
+        "10.1002/mrm.29048",
+    ),
+    "tustison2010": Reference(
+        "Tustison NJ, Avants BB, Cook PA, Zheng Y, Egan A, Yushkevich PA, Gee JC",
+        2010,
+        "N4ITK: improved N3 bias correction",
+        "IEEE Transactions on Medical Imaging 29:1310-1320",
+        "10.1109/TMI.2010.2046908",
+    ),
+    "tustison2021": Reference(
+        "Tustison NJ, Cook PA, Holbrook AJ, and others",
+        2021,
+        "The ANTsX ecosystem for quantitative biological and medical imaging",
+        "Scientific Reports 11:9068",
+        "10.1038/s41598-021-87564-6",
+    ),
+    "wu2012": Reference(
+        "Wu B, Li W, Guidon A, Liu C",
+        2012,
+        "Whole brain susceptibility mapping using compressed sensing",
+        "Magnetic Resonance in Medicine 67:137-147",
+        "10.1002/mrm.23000",
+    ),
+}
+
+
+def cited_keys(text: str) -> list[str]:
+    """Return the keys that a text cites, each once, in alphabetical order."""
+    return sorted({key for found in CITATION.findall(text) for key in found.split("; @")})
