@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from bids_qsm.images import b0_direction
-from bids_qsm.numerics.geometry import Geometry, convolve, crop, dipole_kernel, hz_per_ppm
+from bids_qsm.numerics.geometry import Geometry, hz_per_ppm
+from bids_qsm.phantom.field import field_ppm, shim
 from bids_qsm.phantom.grids import random_pose
 from bids_qsm.phantom.head import Phantom
 from bids_qsm.phantom.noise import slabs
 from bids_qsm.phantom.options import Acquisition
-from bids_qsm.phantom.tissues import AIR_CHI_PPM, is_brain
+from bids_qsm.phantom.tissues import is_brain
 
 Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
@@ -55,34 +56,6 @@ class Megre:
     brain: Bool
     total_field_hz: Float32
     local_field_hz: Float32
-
-
-def field_ppm(chi_ppm: Float32, geometry: Geometry, outside_ppm: float = AIR_CHI_PPM) -> Float32:
-    """Return the field of a susceptibility map in an endless surrounding.
-
-    Parameters
-    ----------
-    chi_ppm : ndarray of float32, shape (x, y, z)
-    geometry : Geometry
-    outside_ppm : float
-        Susceptibility of what surrounds the map.
-
-    Returns
-    -------
-    ndarray of float32, shape (x, y, z)
-        Relative to B0, up to a constant.
-
-    References
-    ----------
-    Salomir et al. 2003, 10.1002/cmr.b.10083; Marques and Bowtell 2005, 10.1002/cmr.b.20034.
-    """
-    # half as many voxels again, of the surrounding's value, keep periodic copies far away
-    x, y, z = (fft.next_fast_len(n + n // 2, real=True) for n in geometry.shape)
-    padded = np.zeros((x, y, z), np.float32)
-    part = tuple(slice(n) for n in geometry.shape)
-    np.subtract(chi_ppm, np.float32(outside_ppm), out=padded[part])
-    kernel = dipole_kernel(geometry.with_shape((x, y, z)))
-    return crop(convolve(padded, kernel), geometry.shape)
 
 
 def simulate_megre(phantom: Phantom, acquisition: Acquisition) -> Megre:
@@ -170,40 +143,6 @@ def _block_mean(volume: Float32, blocks: tuple[int, int, int]) -> Float32:
     return split.mean(axis=(1, 3, 5), dtype=np.float64).astype(np.float32)
 
 
-def shim(field: Float32, brain: Bool, voxel_mm: tuple[float, float, float], order: int) -> None:
-    """Subtract, in place, the harmonic polynomial that fits the field in the brain best.
-
-    Parameters
-    ----------
-    field : ndarray of float32, shape (x, y, z)
-    brain : ndarray of bool, shape (x, y, z)
-    voxel_mm : tuple of float
-    order : int
-        -1 (nothing), 0 (centre frequency), 1 (and gradients) or 2 (and second-order shims).
-    """
-    if order < 0:
-        return
-    stride = tuple(slice(None, None, max(n // 48, 1)) for n in field.shape)
-    axes = [((np.arange(n) - n / 2) * v / 100) for n, v in zip(field.shape, voxel_mm, strict=True)]
-    sampled = np.ix_(*(a[s] for a, s in zip(axes, stride, strict=True)))
-    chosen = brain[stride]
-    columns = np.stack(
-        [np.broadcast_to(p, chosen.shape)[chosen] for p in _harmonics(sampled, order)]
-    )
-    weights = np.linalg.lstsq(columns.T, field[stride][chosen].astype(np.float64), rcond=None)[0]
-    for slab in slabs(field.shape[0]):
-        polynomials = _harmonics(np.ix_(axes[0][slab], *axes[1:]), order)
-        field[slab] -= sum(w * p for w, p in zip(weights, polynomials, strict=True))
-
-
-def _harmonics(axes: tuple[NDArray, ...], order: int) -> list[NDArray]:
-    """Return the solid harmonics up to an order: 1, 4 or 9 of them."""
-    x, y, z = axes
-    harmonics = [np.ones((1, 1, 1)), x, y, z, x * y, x * z, y * z, x**2 - y**2]
-    harmonics.append(2 * z**2 - x**2 - y**2)
-    return harmonics[: (1, 4, 9)[order]]
-
-
 def _signal(
     phantom: Phantom,
     part: tuple[slice, ...],
@@ -222,7 +161,7 @@ def _signal(
     signal = np.empty((*shape, len(acquisition.te_s)), np.complex64)
     brain_mean = 0.0
     for echo, te_s in enumerate(acquisition.te_s):
-        volume = coil * _sampled_echo(
+        volume = coil * sampled_echo(
             phantom.labels[part], phantom.r2star_per_s[part], field_hz, amplitude, te_s, blocks
         )
         if echo == 0:
@@ -251,7 +190,7 @@ def _coil(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.comple
     return np.clip(sensitivity, 0.4, 2.5) * (np.cos(phase) + 1j * np.sin(phase))
 
 
-def _sampled_echo(
+def sampled_echo(
     labels: NDArray[np.int16],
     r2star_per_s: Float32,
     field_hz: Float32,
@@ -259,7 +198,23 @@ def _sampled_echo(
     te_s: float,
     blocks: tuple[int, int, int],
 ) -> NDArray[np.complex128]:
-    """Return one echo at the series' voxels: the centre of the simulation's k-space."""
+    """Return one echo at the series' voxels: the centre of the simulation's k-space.
+
+    Parameters
+    ----------
+    labels : ndarray of int16, shape (x, y, z)
+        Of the simulation; sizes are multiples of ``blocks``.
+    r2star_per_s, field_hz : ndarray of float32, shape (x, y, z)
+    amplitude : ndarray of float32
+        Signal at echo time 0 of each label.
+    te_s : float
+    blocks : tuple of int
+        How many of the simulation's voxels make one along each axis.
+
+    Returns
+    -------
+    ndarray of complex128, one block mean's place for each voxel
+    """
     x, y, z = (n // b for n, b in zip(labels.shape, blocks, strict=True))
     spectrum = np.empty((labels.shape[0], y, z), np.complex128)
     for slab in slabs(labels.shape[0]):

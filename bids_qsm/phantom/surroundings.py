@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from bids_qsm.phantom.noise import stretched
 from bids_qsm.phantom.shapes import Bool, Ellipsoid, Grid, Labels, both_sides, fill, union
 from bids_qsm.phantom.tissues import is_brain
 
@@ -109,11 +110,12 @@ def _distance_mm(brain: Bool, closing_mm: float = 10.0) -> np.ndarray:
 
 def _closed(mask: Bool, mm: float) -> Bool:
     """Fill up gaps narrower than twice ``mm``; the neck goes on below the grid."""
-    rim = int(mm) + 2
-    padded = np.pad(mask, ((rim, rim), (rim, rim), (0, rim)))
-    dilated = ndimage.distance_transform_edt(~padded) <= mm
-    closed = ndimage.distance_transform_edt(dilated) > mm
-    return mask | closed[rim:-rim, rim:-rim, :-rim]
+    # worked out on every second voxel, for speed: the distance is smooth enough to interpolate
+    rim = int(mm) // 2 + 2
+    coarse = np.pad(mask[::2, ::2, ::2], ((rim, rim), (rim, rim), (0, rim)))
+    dilated = ndimage.distance_transform_edt(~coarse, sampling=2.0) <= mm
+    depth = ndimage.distance_transform_edt(dilated, sampling=2.0)[rim:-rim, rim:-rim, :-rim]
+    return mask | (stretched(depth, mask.shape, (0.5, 0.5, 0.5)) > mm)
 
 
 def _add_cord(labels: Labels, grid: Grid) -> None:
