@@ -134,7 +134,9 @@ def _from_complex(series: Series, warnings: list[str]) -> tuple[Float32, Float32
     """Return magnitude and phase of real and imaginary parts."""
     real = _stack(series, series.real, warnings)
     imaginary = _stack(series, series.imaginary, warnings)
-    real, imaginary = undo_slice_alternation(real, imaginary)
+    real, imaginary, alternated = undo_slice_alternation(real, imaginary)
+    if alternated:
+        warnings.append("The sign of the complex images changed from slice to slice; undone.")
     phase = np.arctan2(imaginary, real)
     magnitude = np.hypot(real, imaginary, out=real)
     return magnitude, phase

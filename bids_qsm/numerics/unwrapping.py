@@ -1,0 +1,192 @@
+"""Unwrapping of the phase of all echoes, and the phase-quality map.
+
+The phase should be free of its offset (see ``coils.py``), so that it grows from zero with the
+echo time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bids_qsm.numerics.geometry import Bool, Float32, bounding_box, place
+from bids_qsm.numerics.romeo import (
+    NO_EDGE,
+    WORST,
+    edge_costs,
+    grow_regions,
+    predict_phase,
+)
+
+_TURN = 2 * np.pi
+_LARGEST_RATIO = 3.0
+"""Of the second echo's time to the template's: it is by how much the template's noise grows."""
+_OFFSET_WEIGHT = 0.04
+"""Squared ratio of the template's noise (about 0.1 rad) to what is left of the offset (0.5 rad)."""
+
+
+def romeo(
+    phase: Float32,
+    magnitude: Float32,
+    te_s: Sequence[float],
+    mask: Bool,
+    *,
+    each_echo: bool = False,
+) -> Float32:
+    """Unwrap by region growing along the most reliable edges between voxels (ROMEO).
+
+    One early echo, the template, is unwrapped in space.  The others follow from it in time, each
+    from a line through the echoes that are already unwrapped, which does not let the template's
+    noise grow with the echo time.  Whole turns of a connected part of the mask are free: they
+    are chosen so that the median of the template is nearest to zero.
+
+    Parameters
+    ----------
+    phase : ndarray of float32, shape (x, y, z, echo)
+        Wrapped, in radians.
+    magnitude : ndarray of float32, shape (x, y, z, echo)
+        In any unit.
+    te_s : sequence of float
+        Echo times, rising.
+    mask : ndarray of bool, shape (x, y, z)
+    each_echo : bool
+        Unwrap every echo in space; time then only gives the whole turns of each part.
+
+    Returns
+    -------
+    ndarray of float32, shape (x, y, z, echo)
+        In radians; zero outside the mask.
+
+    Raises
+    ------
+    ValueError
+        If the mask is empty.
+
+    References
+    ----------
+    Dymerska et al. 2021, 10.1002/mrm.28563.
+    """
+    box = bounding_box(mask)
+    inside = np.ascontiguousarray(mask[box])
+    wrapped = np.ascontiguousarray(phase[box])
+    strength = np.ascontiguousarray(magnitude[box])
+    times = np.asarray(te_s, np.float64)
+    template = template_echo(te_s)
+    unwrapped = np.zeros(wrapped.shape, np.float32)
+    unwrapped[..., template] = _unwrap_echo(wrapped, strength, times, template, inside)
+    known = [template]
+    for echo in [*range(template + 1, len(te_s)), *reversed(range(template))]:
+        predicted = predict_phase(
+            unwrapped, strength, times, np.array(known), echo, inside, _OFFSET_WEIGHT
+        )
+        if each_echo:
+            values = _unwrap_echo(wrapped, strength, times, echo, inside, predicted)
+        else:
+            values = _nearest_turn(wrapped[..., echo], predicted) * inside
+        unwrapped[..., echo] = values
+        known.append(echo)
+    return place(unwrapped, box, phase.shape)
+
+
+def unwrap_volume(phase: Float32, magnitude: Float32, mask: Bool) -> Float32:
+    """Unwrap one volume in space; each connected part has its median within half a turn of zero.
+
+    Parameters
+    ----------
+    phase, magnitude : ndarray of float32, shape (x, y, z)
+    mask : ndarray of bool, shape (x, y, z)
+
+    Returns
+    -------
+    ndarray of float32, shape (x, y, z)
+        In radians; zero outside the mask.
+    """
+    return _unwrap_echo(phase[..., None], magnitude[..., None], np.ones(1), 0, mask)
+
+
+def quality_map(phase: Float32, magnitude: Float32, te_s: Sequence[float]) -> Float32:
+    """Return the phase quality of each voxel, 0 to 1: the mean weight of its edges.
+
+    A smooth phase offset does not matter, so that it need not be removed first; where it was
+    removed inside a mask only, the mask's outline is visible.
+
+    Parameters
+    ----------
+    phase, magnitude : ndarray of float32, shape (x, y, z, echo)
+        Phase wrapped, in radians; magnitude in any unit.
+    te_s : sequence of float
+
+    Returns
+    -------
+    ndarray of float32, shape (x, y, z)
+    """
+    everywhere = np.ones(phase.shape[:3], np.bool_)
+    times = np.asarray(te_s, np.float64)
+    costs = _costs_of_echo(phase, magnitude, times, template_echo(te_s), everywhere)
+    total = np.zeros(phase.shape[:3], np.float32)
+    n_edges = np.zeros(phase.shape[:3], np.uint8)
+    for axis in range(3):
+        exists = costs[axis] != NO_EDGE
+        weight = np.where(exists, (WORST - costs[axis]) / np.float32(WORST - 1), 0)
+        low, high = (
+            tuple(part if i == axis else slice(None) for i in range(3))
+            for part in (slice(None, -1), slice(1, None))
+        )
+        total += weight
+        n_edges += exists
+        total[high] += weight[low]
+        n_edges[high] += exists[low]
+    return np.divide(total, n_edges, out=total, where=n_edges > 0)
+
+
+def template_echo(te_s: Sequence[float]) -> int:
+    """Return the echo that is unwrapped in space: the earliest that can tell the next one."""
+    for echo in range(len(te_s) - 1):
+        if te_s[echo + 1] <= _LARGEST_RATIO * te_s[echo]:
+            return echo
+    return len(te_s) - 1
+
+
+def _costs_of_echo(
+    phase: Float32, magnitude: Float32, te_s: NDArray[np.float64], echo: int, mask: Bool
+) -> NDArray[np.uint8]:
+    """Return the edge costs of an echo, which the next one (for the last: the one before) backs."""
+    other = echo + 1 if echo + 1 < len(te_s) else max(echo - 1, 0)
+    shorter = min(te_s[echo], te_s[other])
+    scales = (shorter / te_s[echo], shorter / te_s[other])
+    own, others, strength = (
+        np.ascontiguousarray(volume)
+        for volume in (phase[..., echo], phase[..., other], magnitude[..., echo])
+    )
+    return edge_costs(own, others, scales, strength, mask)
+
+
+def _unwrap_echo(
+    phase: Float32,
+    magnitude: Float32,
+    te_s: NDArray[np.float64],
+    echo: int,
+    mask: Bool,
+    predicted: Float32 | None = None,
+) -> Float32:
+    """Unwrap an echo in space; the turns of each part bring its median near the prediction."""
+    costs = _costs_of_echo(phase, magnitude, te_s, echo, mask)
+    own_phase = np.ascontiguousarray(phase[..., echo])
+    unwrapped, order, starts = grow_regions(own_phase, costs, mask)
+    for start, stop in pairwise(starts):
+        part = order[start:stop]
+        excess = unwrapped[part] if predicted is None else unwrapped[part] - predicted.flat[part]
+        unwrapped[part] -= np.float32(_TURN) * np.rint(np.median(excess) / _TURN)
+    return unwrapped.reshape(mask.shape)
+
+
+def _nearest_turn(phase: Float32, predicted: Float32) -> Float32:
+    """Return the phase with the whole turns that bring it nearest to the prediction."""
+    turns = np.rint((predicted - phase) / np.float32(_TURN))
+    return phase + np.float32(_TURN) * turns
+
+
+METHODS = {"romeo": romeo}
