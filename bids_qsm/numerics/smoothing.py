@@ -1,0 +1,107 @@
+"""Smooth map through the noisy values of a mask's voxels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_qsm.numerics.geometry import Bool, Float32, Geometry
+
+_POLYNOMIAL_ORDER = 4
+
+Float64 = NDArray[np.float64]
+
+
+def smooth_phase(
+    phase_rad: Float64, weights: Float64, mask: Bool, geometry: Geometry, sigma_mm: float
+) -> Float64:
+    """Return the weighted, smoothed phase of the voxels in ``mask``.
+
+    A polynomial takes the large scales, without bias at the rim of the mask; a Gaussian takes
+    what is left.  The Gaussian is applied to the complex remainder first, to which a turn does
+    not matter, and once more to what it left over, which lowers its bias.
+
+    Parameters
+    ----------
+    phase_rad, weights : ndarray of float64, shape (n,)
+        Values of the n voxels of ``mask``, in its order.
+    mask : ndarray of bool, shape (x, y, z)
+    geometry : Geometry
+    sigma_mm : float
+        Standard deviation of the Gaussian.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+    """
+    if not weights.any():
+        return phase_rad
+    weights = weights / weights.mean()
+    trend = _polynomial(phase_rad, weights, mask, geometry)
+    phasor = np.exp(1j * (phase_rad - trend))
+
+    def blur(values: Float64) -> Float64:
+        return _blurred(_in_volume(values, mask), geometry, sigma_mm)[mask].astype(np.float64)
+
+    smooth = np.arctan2(blur(weights * phasor.imag), blur(weights * phasor.real))
+    remainder = np.angle(phasor * np.exp(-1j * smooth))
+    total = np.maximum(blur(weights), np.finfo(np.float32).tiny)
+    return trend + smooth + blur(weights * remainder) / total
+
+
+def _polynomial(values: Float64, weights: Float64, mask: Bool, geometry: Geometry) -> Float64:
+    """Return the weighted least-squares polynomial in x, y, z through the voxels' values.
+
+    Sums over voxels factor into sums along the axes, which keeps this cheap for many terms.
+    """
+    order = _POLYNOMIAL_ORDER
+    powers = [axis[:, None] ** np.arange(2 * order + 1) for axis in _axes_of_box(mask, geometry)]
+    low = [power[:, : order + 1] for power in powers]
+    weight_moments = _moments(_in_volume(weights, mask), powers)
+    value_moments = _moments(_in_volume(weights * values, mask), low)
+    exponents = np.argwhere(np.indices((order + 1,) * 3).sum(axis=0) <= order)
+    pairs = exponents[:, None] + exponents
+    matrix = weight_moments[tuple(np.moveaxis(pairs, -1, 0))]
+    solution, *_ = np.linalg.lstsq(matrix, value_moments[tuple(exponents.T)], rcond=None)
+    coefficients = np.zeros((order + 1,) * 3)
+    coefficients[tuple(exponents.T)] = solution
+    polynomial: Float64 = np.einsum("abc,xa,yb,zc->xyz", coefficients, *low, optimize=True)
+    return polynomial[mask]
+
+
+def _axes_of_box(mask: Bool, geometry: Geometry) -> list[Float64]:
+    """Return the coordinate along each axis: -1..1 on the longest side of the mask's box."""
+    axes, half_lengths = [], []
+    for axis, voxel_mm in enumerate(geometry.voxel_mm):
+        others = tuple(i for i in range(3) if i != axis)
+        inside = np.flatnonzero(mask.any(axis=others))
+        centre = (inside[0] + inside[-1]) / 2
+        axes.append((np.arange(mask.shape[axis]) - centre) * voxel_mm)
+        half_lengths.append((inside[-1] - inside[0]) / 2 * voxel_mm)
+    scale = max(half_lengths) or 1.0
+    return [axis / scale for axis in axes]
+
+
+def _moments(volume: Float32, powers: list[Float64]) -> Float64:
+    """Return the sums of ``volume`` times the products of the axes' powers."""
+    moments: Float64 = volume.astype(np.float64)
+    for power in powers:
+        moments = np.asarray(np.tensordot(moments, power, axes=(0, 0)), np.float64)
+    return moments
+
+
+def _blurred(volume: Float32, geometry: Geometry, sigma_mm: float) -> Float32:
+    """Return the volume after three box filters whose variances sum to that of a Gaussian."""
+    for axis, voxel_mm in enumerate(geometry.voxel_mm):
+        width = np.sqrt(4 * (sigma_mm / voxel_mm) ** 2 + 1)  # 3 (width^2 - 1) / 12 = sigma^2
+        odd = 2 * round((width - 1) / 2) + 1
+        for _ in range(3):
+            volume = ndimage.uniform_filter1d(volume, odd, axis, mode="constant")
+    return volume
+
+
+def _in_volume(values: Float64, mask: Bool) -> Float32:
+    volume = np.zeros(mask.shape, np.float32)
+    volume[mask] = values
+    return volume
