@@ -137,6 +137,8 @@ def _from_complex(series: Series, warnings: list[str]) -> tuple[Float32, Float32
     real, imaginary, alternated = undo_slice_alternation(real, imaginary)
     if alternated:
         warnings.append("The sign of the complex images changed from slice to slice; undone.")
-    phase = np.arctan2(imaginary, real)
-    magnitude = np.hypot(real, imaginary, out=real)
-    return magnitude, phase
+    for echo in range(real.shape[3]):  # one by one and in place, to need little memory
+        magnitude = np.hypot(real[..., echo], imaginary[..., echo])
+        imaginary[..., echo] = np.arctan2(imaginary[..., echo], real[..., echo])
+        real[..., echo] = magnitude
+    return real, imaginary

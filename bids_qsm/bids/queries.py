@@ -171,7 +171,7 @@ def _layout(root: Path, subjects: Sequence[str], database: Path | None) -> Any:
             indexer=indexer,
             database_path=database,
         )
-    except (OSError, SQLAlchemyError) as error:
+    except (OSError, ValueError, SQLAlchemyError) as error:
         reason = str(error).splitlines()[0]
         raise UnreadableInputError(
             f"{database or root}: it cannot be indexed ({reason})."

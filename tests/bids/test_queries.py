@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -186,8 +187,8 @@ def test_database_is_kept_and_serves_other_participants(cohort, tmp_path):
 def test_database_of_another_dataset(cohort, tmp_path):
     database = tmp_path / "database"
     names(cohort, bids_database_dir=database)
-    moved = cohort.root.rename(tmp_path / "moved")
-    settings = dataclasses.replace(cohort.settings(bids_database_dir=database), bids_dir=moved)
+    copy = shutil.copytree(cohort.root, tmp_path / "copy")
+    settings = dataclasses.replace(cohort.settings(bids_database_dir=database), bids_dir=copy)
     with pytest.raises(UnreadableInputError, match="the index of another dataset"):
         find_series(settings)
 
