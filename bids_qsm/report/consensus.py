@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from bids_qsm.report.methods import method_name
 from bids_qsm.report.record import SeriesRecord
 
 Met = Literal["yes", "partly", "no"]
@@ -58,13 +59,16 @@ def _unwrapping(record: SeriesRecord) -> ChecklistItem:
         answer, met = _not_done(record)
     elif method in EXACT_UNWRAPPING:
         answer, met = (
-            f"Unwrapped with {method}, which changes the phase by whole turns only.",
+            f"Unwrapped with {method_name(method)}, which changes the phase by whole turns only.",
             "yes",
         )
     elif method == "laplacian":
         answer, met = "Unwrapped with the Laplacian method, which is not exact.", "no"
     else:
-        answer, met = f"Unwrapped with {method}; whether it is exact is not known here.", "partly"
+        answer, met = (
+            f"Unwrapped with {method_name(method)}; whether it is exact is not known here.",
+            "partly",
+        )
     return ChecklistItem(
         "The phase is unwrapped by an exact (not a Laplacian) method.", answer, met
     )
@@ -75,10 +79,10 @@ def _combination(record: SeriesRecord) -> ChecklistItem:
     if method is None:
         answer, met = _not_done(record)
     elif method in COMBINING_FITS:
-        answer = f"One total field from all echoes ({method}), then background field removal."
+        answer = f"One total field comes from all echoes ({method_name(method)}) before it."
         met = "yes"
     else:
-        answer, met = f"The field came from {method}; see its description.", "partly"
+        answer, met = f"The field came from {method_name(method)}; see its description.", "partly"
     return ChecklistItem("Echoes are combined before background field removal.", answer, met)
 
 
@@ -93,7 +97,7 @@ def _masks(record: SeriesRecord) -> ChecklistItem:
     elif method == "quality":
         answer, met = "A phase-quality mask alone, without a brain mask.", "partly"
     else:
-        answer, met = f"The mask came from {method}.", "partly"
+        answer, met = f"The mask came from {method_name(method)}.", "partly"
     return ChecklistItem("A brain mask and a mask of phase quality are used.", answer, met)
 
 
@@ -102,9 +106,12 @@ def _background(record: SeriesRecord) -> ChecklistItem:
     if method is None:
         answer, met = _not_done(record)
     elif method in RECOMMENDED_BACKGROUND:
-        answer, met = f"Removed with {method}.", "yes"
+        answer, met = f"Removed with {method_name(method)}.", "yes"
     else:
-        answer, met = f"Removed with {method}, which is not among those recommended.", "partly"
+        answer, met = (
+            f"Removed with {method_name(method)}, which is not among those recommended.",
+            "partly",
+        )
     return ChecklistItem(
         "The background field is removed with a SHARP-like method or PDF.", answer, met
     )
@@ -115,11 +122,14 @@ def _inversion(record: SeriesRecord) -> ChecklistItem:
     if method is None:
         answer, met = _not_done(record)
     elif method in SPARSE_INVERSIONS:
-        answer, met = f"Inverted with {method}, which favours sparse edges.", "yes"
+        answer, met = f"Inverted with {method_name(method)}, which favours sparse edges.", "yes"
     elif method in INEXACT_INVERSIONS:
-        answer, met = f"Inverted with {method}, which has no sparsity regularisation.", "no"
+        answer, met = (
+            f"Inverted with {method_name(method)}, which has no sparsity regularisation.",
+            "no",
+        )
     else:
-        answer, met = f"Inverted with {method}; see its description.", "partly"
+        answer, met = f"Inverted with {method_name(method)}; see its description.", "partly"
     return ChecklistItem("The inversion is regularised by sparsity.", answer, met)
 
 

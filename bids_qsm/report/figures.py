@@ -27,8 +27,8 @@ from bids_qsm.report.annotations import (
 )
 from bids_qsm.report.slices import Cell, Layout, cut, enlarged, enlarged_region, lay_out, reoriented
 
-MAX_BYTES = 230_000
-SHADES_AND_WIDTHS_PX = ((64, 1200), (32, 1200), (24, 1000), (16, 840))
+MAX_BYTES = 210_000
+SHADES_AND_WIDTHS_PX = ((64, 1200), (32, 1200), (24, 1080), (20, 960), (16, 840), (12, 720))
 """Numbers of shades and widths: the first that keeps a picture below :data:`MAX_BYTES` is used."""
 OUTLINE = (255, 70, 40)
 EDGES = (255, 176, 0)
@@ -67,6 +67,8 @@ class Scale:
         Whether ends taken from the volume are made symmetric about zero.
     cyclic : bool
         Whether values are angles (rad), whose ends are the same.
+    inside_only : bool
+        Whether the map has values within the region only; the rest is black.
     """
 
     label: str
@@ -75,15 +77,17 @@ class Scale:
     colours: str = "gray"
     symmetric: bool = False
     cyclic: bool = False
+    inside_only: bool = False
 
 
 MAGNITUDE = Scale("signal (arbitrary units)", lower=0.0)
+T1W = Scale("T1w signal (arbitrary units)", lower=0.0)
 PHASE = Scale("phase (rad)", -np.pi, np.pi, "twilight", cyclic=True)
 PHASE_QUALITY = Scale("phase quality", 0.0, 1.0, "viridis")
-TOTAL_FIELD = Scale("total field (Hz)", colours="RdBu_r", symmetric=True)
-LOCAL_FIELD = Scale("local field (Hz)", symmetric=True)
-CHI = Scale("χ (ppm)", -0.1, 0.2)
-R2STAR = Scale("R2* (1/s)", lower=0.0, colours="inferno")
+TOTAL_FIELD = Scale("total field (Hz)", colours="RdBu_r", symmetric=True, inside_only=True)
+LOCAL_FIELD = Scale("local field (Hz)", symmetric=True, inside_only=True)
+CHI = Scale("χ (ppm)", -0.1, 0.2, inside_only=True)
+R2STAR = Scale("R2* (1/s)", lower=0.0, colours="inferno", inside_only=True)
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,8 @@ def mosaic(
         What the slices are taken from and cropped to, such as the brain; all of the volume if not
         given.  Pictures of one grid with the same region show the same slices.
     support : ndarray of bool, optional
-        Where the map has values; the rest is black.
+        Where the map has values; the rest is black.  If not given, this is the region for scales
+        that are ``inside_only``, else everywhere.
     outline : ndarray of bool, optional
         A mask whose border is drawn.
     labels : Labels, optional
@@ -149,8 +154,10 @@ def mosaic(
     """
     arrays = (region, support, outline, None if labels is None else labels.volume)
     _refuse_other_shapes(volume, *arrays)
-    drawn = np.isfinite(volume) if support is None else np.isfinite(volume) & support
     region = np.ones(volume.shape, bool) if region is None else region
+    if support is None and scale.inside_only:
+        support = region
+    drawn = np.isfinite(volume) if support is None else np.isfinite(volume) & support
     limits = _limits(volume[region & drawn], scale)
     shown, drawn = reoriented(volume, affine), reoriented(drawn, affine)
     legend = {} if labels is None else labels.colours
@@ -268,7 +275,10 @@ def _ticks(scale: Scale, limits: tuple[float, float]) -> tuple[str, str, str]:
     if scale.cyclic:
         return "−π", "0", "π"
     values = (limits[0], sum(limits) / 2, limits[1])
-    start, middle, end = (f"{value:.3g}".replace("-", "−") for value in values)
+    start, middle, end = (
+        (f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "−")
+        for value in values
+    )
     return start, middle, end
 
 
@@ -328,7 +338,8 @@ def _edges(volume: NDArray, inside: Bool, layout: Layout, cell: Cell) -> Bool:
     sigma_px = EDGE_SCALE_MM * layout.pixels_per_mm
     crossing = _border(ndimage.gaussian_laplace(pixels, sigma_px) > 0)
     gradient = ndimage.gaussian_gradient_magnitude(pixels, sigma_px)
-    return crossing & within & (gradient > np.percentile(gradient[within], 60))
+    usual, steep = np.percentile(gradient[within], (60, 99))
+    return crossing & within & (gradient > max(usual, 0.1 * steep))
 
 
 def _put(canvas: RGB, tile: RGB, cell: Cell) -> None:

@@ -18,6 +18,20 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 }
 """The headings of the text and the steps below each, in this order whatever was run first."""
 
+METHOD_NAMES: Mapping[str, str] = {
+    "arlo": "ARLO",
+    "loglinear": "log-linear fit",
+    "mcpc3ds": "MCPC-3D-S",
+    "nonlinear": "non-linear fit",
+    "linear": "linear fit",
+    "pdf": "PDF",
+    "romeo": "ROMEO",
+    "tkd": "thresholded k-space division",
+    "tv": "total variation",
+    "vsharp": "V-SHARP",
+}
+"""The registry's names as they are read; others are read as they are."""
+
 STEP_NAMES: Mapping[str, str] = {
     "phase": "Reading of the phase",
     "offset": "Removal of phase offsets",
@@ -35,6 +49,8 @@ STEP_NAMES: Mapping[str, str] = {
     "atlas": "Labelling",
     "regions": "Regional statistics",
 }
+
+WHOLE_BRAIN_SENTENCE = "Susceptibility is relative to the mean over the whole brain."
 
 SENTENCES: Mapping[tuple[str, str], str] = {
     ("offset", "mcpc3ds"): "Phase offsets of the receive coils were removed with MCPC-3D-S "
@@ -69,6 +85,10 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     ("inversion", "tkd"): "The local field was inverted by thresholded k-space division "
     "[@shmueli2009].",
     ("reference", "none"): "Susceptibility was not referenced: its zero is arbitrary.",
+    ("reference", "auto"): "Susceptibility is relative to the cerebrospinal fluid of the lateral "
+    "ventricles where these are labelled, else to the mean over the whole brain.",
+    ("reference", "whole brain"): WHOLE_BRAIN_SENTENCE,
+    ("reference", "whole-brain"): WHOLE_BRAIN_SENTENCE,
     ("relaxometry", "arlo"): "R2* was estimated by auto-regression on linear operations, ARLO "
     "[@pei2015].",
     ("relaxometry", "loglinear"): "R2* was estimated by a weighted straight-line fit to the "
@@ -145,6 +165,11 @@ def parameter_texts(parameters: Mapping[str, Any]) -> list[str]:
     return [f"{name} = {_value(value)}" for name, value in parameters.items()]
 
 
+def method_name(name: str) -> str:
+    """Return the name of a method as it is read."""
+    return METHOD_NAMES.get(name, name)
+
+
 def step_name(name: str) -> str:
     """Return the name of a step as it is read."""
     return STEP_NAMES.get(name, name.replace("_", " ").capitalize())
@@ -156,7 +181,7 @@ def _sentence(step: StepRecord, reference: ReferenceRecord | None) -> str:
     if sentence is None:
         general = f"{step_name(step.name)} used the method {{method}}."
         sentence = STEP_SENTENCES.get(step.name, general).replace("{method}", method)
-    if step.name == "reference" and reference is not None:
+    if step.name == "reference" and reference is not None and sentence != WHOLE_BRAIN_SENTENCE:
         sentence += (
             f" Relative to the whole brain, the reference region ({_plain(reference.region)}) is "
             f"at {1000 * reference.mean_ppm:.1f} ± {1000 * reference.sd_ppm:.1f} ppb (mean ± SD, "

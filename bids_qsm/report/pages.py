@@ -13,7 +13,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from bids_qsm.report.consensus import ChecklistItem, consensus_checklist
-from bids_qsm.report.methods import methods_body, methods_text, parameter_texts, step_name
+from bids_qsm.report.methods import (
+    method_name,
+    methods_body,
+    methods_text,
+    parameter_texts,
+    step_name,
+)
 from bids_qsm.report.record import FigureRecord, SeriesRecord
 from bids_qsm.report.references import CITATION, REFERENCES, cited_keys
 from bids_qsm.report.tables import RegionTable, read_table
@@ -92,7 +98,9 @@ def subject_page(subject: str, records: Sequence[SeriesRecord], output_dir: Path
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(step_name=step_name, parameter_texts=parameter_texts)
+    environment.globals.update(
+        step_name=step_name, method_name=method_name, parameter_texts=parameter_texts
+    )
     environment.filters.update(duration=duration)
     return environment.get_template("subject.html").render(
         subject=subject,
@@ -107,7 +115,7 @@ def duration(seconds: float) -> str:
     """Return a time span as it is read."""
     if seconds < 1:
         return f"{1000 * seconds:.0f} ms"
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s"

@@ -19,7 +19,7 @@ from bids_qsm.numerics.geometry import Bool
 
 MAX_ASPECT = 0.95
 COLUMNS = 7
-MARGIN_MM = 8.0
+MARGIN_MM = 10.0
 GAP_PX = 2
 TRIMMED_AREA = 0.04
 """Slices with less of the region than this part of its largest slice (a bit of cord) are not
@@ -116,9 +116,10 @@ def lay_out(region: Bool, affine: NDArray, width_px: int) -> Layout:
     cells: list[Cell] = []
     top = 0
     for axis, indices in rows:
-        width = max(1, round(size_mm[_across(axis)] * pixels_per_mm))
         height = max(1, round(size_mm[_up(axis)] * pixels_per_mm))
         pitch = width_px / len(indices)
+        wanted = round(size_mm[_across(axis)] * pixels_per_mm)
+        width = max(1, min(wanted, int(pitch) - GAP_PX))
         for place, index in enumerate(indices):
             left = round((place + 0.5) * pitch - width / 2)
             at = [index if i == axis else c for i, c in enumerate(centre)]

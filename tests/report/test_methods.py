@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import importlib
+import re
+
+import pytest
+
+from bids_qsm.report.methods import (
+    SECTIONS,
+    SENTENCES,
+    STEP_NAMES,
+    STEP_SENTENCES,
+    methods_text,
+    parameter_texts,
+)
+from bids_qsm.report.record import SeriesRecord, StepRecord
+from bids_qsm.report.references import REFERENCES, cited_keys
+
+MODULES = {
+    "offset": "coils",
+    "unwrapping": "unwrapping",
+    "field": "field",
+    "mask": "masking",
+    "background": "background",
+    "inversion": "inversion",
+    "relaxometry": "relaxometry",
+}
+
+
+def test_every_parameter_is_mentioned(series_record: SeriesRecord) -> None:
+    text = methods_text(series_record.steps)
+    for step in series_record.steps:
+        for parameter in parameter_texts(step.parameters):
+            assert f"`{parameter}`" in text
+    assert "`tolerance = 0.001`" in text
+    assert "`weights = (1, 2)`" in text
+
+
+def test_steps_are_told_in_the_order_of_the_method(series_record: SeriesRecord) -> None:
+    text = methods_text(series_record.steps)
+    places = [text.index(word) for word in ("MCPC", "ROMEO", "dipole fields", "ARLO", "MNI152")]
+    assert places == sorted(places)
+
+
+def test_reference_region_has_its_values(series_record: SeriesRecord) -> None:
+    text = methods_text(series_record.steps, reference=series_record.reference)
+    assert "lateral ventricles) is at 4.1 ± 18.3 ppb (mean ± SD, 8120 voxels)" in text
+
+
+def test_whole_brain_needs_no_values(series_record: SeriesRecord) -> None:
+    steps = (StepRecord("reference", "whole brain"),)
+    text = methods_text(steps, reference=series_record.reference)
+    assert "relative to the mean over the whole brain." in text
+    assert "ppb" not in text
+
+
+def test_all_citations_have_a_reference_and_all_references_are_cited(
+    series_record: SeriesRecord,
+) -> None:
+    text = methods_text(series_record.steps)
+    body, listed = text.split("## References")
+    assert cited_keys(body) == cited_keys(listed) == sorted(cited_keys(body))
+    for key in cited_keys(body):
+        assert f"doi:{REFERENCES[key].doi}" in listed
+
+
+@pytest.mark.parametrize("sentence", [*SENTENCES.values(), *STEP_SENTENCES.values()])
+def test_sentences_cite_known_papers(sentence: str) -> None:
+    assert set(cited_keys(sentence)) <= REFERENCES.keys()
+    assert sentence.count("@") == len(cited_keys(sentence))
+
+
+@pytest.mark.parametrize("step", MODULES)
+def test_each_method_of_the_registry_has_a_sentence(step: str) -> None:
+    module = importlib.import_module(f"bids_qsm.numerics.{MODULES[step]}")
+    assert {(step, name) for name in module.METHODS} <= SENTENCES.keys()
+
+
+def test_unknown_methods_and_steps_are_named() -> None:
+    text = methods_text(
+        [StepRecord("inversion", "xqsm", {"depth": 3}), StepRecord("vein_mask", "frangi")]
+    )
+    assert "Dipole inversion used the method xqsm. Parameters: `depth = 3`." in text
+    assert "Vein mask used the method frangi." in text
+
+
+def test_a_text_from_outside_cannot_break_the_markdown() -> None:
+    text = methods_text([StepRecord("atlas", "a`b\n\n# c")])
+    assert "the atlas a'b # c," in text
+
+
+def test_every_step_of_a_section_has_a_name() -> None:
+    assert {name for names in SECTIONS.values() for name in names} == set(STEP_NAMES)
+
+
+def test_nothing_done_still_gives_a_text() -> None:
+    text = methods_text([])
+    assert "bids_qsm" in text
+    assert not re.search(r"## (?!References)", text)
