@@ -1,0 +1,306 @@
+"""Phase unwrapping and the phase-quality map."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+
+import nibabel as nib
+import numba
+import numpy as np
+import pytest
+from skimage.restoration import unwrap_phase
+
+from bids_qsm.numerics.phase import wrap
+from bids_qsm.numerics.romeo import NO_EDGE, WORST, edge_costs, grow_regions
+from bids_qsm.numerics.unwrapping import quality_map, romeo, template_echo, unwrap_volume
+
+TURN = 2 * np.pi
+TE_S = (0.004, 0.010, 0.016, 0.022)
+
+
+def _coordinates(shape):
+    return np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+
+
+def _smooth_phase(shape=(36, 32, 28)):
+    """Several turns, nowhere more than half a turn between neighbours; median near zero."""
+    x, y, z = _coordinates(shape)
+    phase = 9 * np.sin(1.5 * x) + 6 * x * y - 5 * z**2
+    return (phase - np.median(phase)).astype(np.float32)
+
+
+def _echoes(rng, shape=(36, 32, 28), noise=0.05):
+    x, y, z = _coordinates(shape)
+    field_hz = 90 * (x * y + 0.7 * z * x) + 15 * np.sin(6 * z)
+    true = (TURN * field_hz[..., None] * np.asarray(TE_S)).astype(np.float32)
+    magnitude = np.exp(-30 * np.asarray(TE_S)) * (1 + 0.2 * x[..., None])
+    signal = magnitude * np.exp(1j * true)
+    signal = signal + noise * (
+        rng.standard_normal(true.shape) + 1j * rng.standard_normal(true.shape)
+    )
+    noisy = true + np.angle(signal * np.exp(-1j * true))
+    return noisy.astype(np.float32), np.abs(signal).astype(np.float32)
+
+
+def _turns_apart(a, b, mask):
+    """Return the whole turns between two phases in the mask, without the most frequent one."""
+    turns = (a - b)[mask] / TURN
+    assert np.abs(turns - np.rint(turns) - np.median(turns - np.rint(turns))).max() < 1e-3
+    whole = np.rint(turns).astype(int)
+    return whole - np.bincount(whole - whole.min()).argmax() - whole.min()
+
+
+def test_a_ramp_is_unwrapped_exactly():
+    x = np.arange(-30, 31, dtype=np.float32)[:, None, None] * np.ones((1, 5, 4), np.float32)
+    true = 2.5 * x
+    everywhere = np.ones(true.shape, bool)
+    unwrapped = unwrap_volume(wrap(true), np.ones_like(true), everywhere)
+    np.testing.assert_allclose(unwrapped, true, atol=1e-4)
+
+
+def test_agrees_with_skimage_up_to_whole_turns(rng):
+    true = _smooth_phase()
+    wrapped = wrap(true + rng.normal(0, 0.4, true.shape).astype(np.float32))
+    x, y, z = _coordinates(true.shape)
+    mask = x**2 + y**2 + z**2 < 0.9
+    ours = unwrap_volume(wrapped, np.ones_like(wrapped), mask)
+    theirs = np.asarray(unwrap_phase(np.ma.array(wrapped, mask=~mask)))
+    assert not _turns_apart(ours, theirs, mask).any()
+    assert not ours[~mask].any()
+
+
+@pytest.mark.parametrize("each_echo", [False, True])
+def test_all_echoes_are_unwrapped_to_the_truth(rng, each_echo):
+    noisy, magnitude = _echoes(rng)
+    x, y, z = _coordinates(noisy.shape[:3])
+    mask = x**2 + y**2 + z**2 < 1
+    unwrapped = romeo(wrap(noisy), magnitude, TE_S, mask, each_echo=each_echo)
+    assert unwrapped.dtype == np.float32
+    assert not unwrapped[~mask].any()
+    np.testing.assert_allclose(unwrapped[mask], noisy[mask], atol=1e-3)
+
+
+def test_time_follows_a_wrong_template_no_further_than_it_must(rng):
+    """What is left of the offset must not be scaled up with the echo time."""
+    te_s = tuple(0.003 + 0.004 * np.arange(10))
+    field_hz = np.linspace(-60, 60, 4000).reshape(20, 20, 10)
+    true = (0.4 + TURN * field_hz[..., None] * np.asarray(te_s)).astype(np.float32)
+    true += rng.normal(0, 0.15, true.shape).astype(np.float32)
+    mask = np.ones(field_hz.shape, bool)
+    unwrapped = romeo(wrap(true), np.ones_like(true), te_s, mask)
+    wrong = np.abs(unwrapped - true) > np.pi
+    assert wrong.mean() < 2e-3
+    naive = true[..., :1] * np.asarray(te_s) / te_s[0]
+    assert (np.abs(naive - true)[..., -1] > np.pi).mean() > 0.3
+
+
+def test_flips_and_permutations_change_nothing(rng):
+    noisy, magnitude = _echoes(rng, (17, 14, 11))
+    wrapped = wrap(noisy)
+    mask = np.ones(noisy.shape[:3], bool)
+    expected = romeo(wrapped, magnitude, TE_S, mask)
+    for axis in range(3):
+        flipped = romeo(np.flip(wrapped, axis), np.flip(magnitude, axis), TE_S, mask[::-1])
+        np.testing.assert_allclose(np.flip(flipped, axis), expected, atol=1e-4)
+    for axes in itertools.permutations(range(3)):
+        there, back = (*axes, 3), (*np.argsort(axes), 3)
+        permuted = romeo(
+            wrapped.transpose(there), magnitude.transpose(there), TE_S, mask.transpose(axes)
+        )
+        np.testing.assert_allclose(permuted.transpose(back), expected, atol=1e-4)
+
+
+def test_magnitude_s_unit_does_not_matter(rng):
+    noisy, magnitude = _echoes(rng, (17, 14, 11), noise=0.3)
+    wrapped, mask = wrap(noisy), np.ones((17, 14, 11), bool)
+    for factor in (2.0**-12, 2.0**12):
+        np.testing.assert_array_equal(
+            romeo(wrapped, magnitude * np.float32(factor), TE_S, mask),
+            romeo(wrapped, magnitude, TE_S, mask),
+        )
+        np.testing.assert_array_equal(
+            quality_map(wrapped, magnitude * np.float32(factor), TE_S),
+            quality_map(wrapped, magnitude, TE_S),
+        )
+
+
+def test_the_result_does_not_depend_on_threads(rng):
+    noisy, magnitude = _echoes(rng, (17, 14, 11), noise=0.3)
+    wrapped, mask = wrap(noisy), np.ones((17, 14, 11), bool)
+    threads = numba.get_num_threads()
+    expected = romeo(wrapped, magnitude, TE_S, mask)
+    numba.set_num_threads(1)
+    try:
+        np.testing.assert_array_equal(romeo(wrapped, magnitude, TE_S, mask), expected)
+    finally:
+        numba.set_num_threads(threads)
+
+
+def test_each_part_of_a_mask_is_near_zero():
+    shape = (40, 9, 8)
+    true = np.zeros(shape, np.float32)
+    x = np.arange(15, dtype=np.float32)[:, None, None]
+    true[:15] = 1.5 * (x - 7) + 0.5
+    true[20:35] = 2.0 * (x - 7) - 1.0
+    true[38, 4, 4] = 2.9
+    mask = np.zeros(shape, bool)
+    mask[:15], mask[20:35], mask[38, 4, 4] = True, True, True
+    unwrapped = unwrap_volume(wrap(true), np.ones_like(true), mask)
+    np.testing.assert_allclose(unwrapped, true, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 7, 1), (5, 4, 1), (2, 3, 300)])
+def test_any_size_and_a_single_echo(shape):
+    true = 0.5 * np.indices(shape).sum(axis=0).astype(np.float32)
+    true -= TURN * np.rint(np.median(true) / TURN)
+    mask = np.ones(shape, bool)
+    for each_echo in (False, True):
+        unwrapped = romeo(
+            wrap(true)[..., None],
+            np.ones((*shape, 1), np.float32),
+            (0.02,),
+            mask,
+            each_echo=each_echo,
+        )
+        np.testing.assert_allclose(unwrapped[..., 0], true, atol=1e-3)
+    assert quality_map(wrap(true)[..., None], np.ones((*shape, 1), np.float32), (0.02,)).max() <= 1
+
+
+def test_dark_voxels_are_still_unwrapped(rng):
+    noisy, magnitude = _echoes(rng, (15, 14, 13))
+    magnitude[4:7, 4:7, 4:7] = 0
+    mask = np.ones((15, 14, 13), bool)
+    unwrapped = romeo(wrap(noisy), magnitude, TE_S, mask)
+    np.testing.assert_allclose(np.exp(1j * unwrapped), np.exp(1j * noisy), atol=1e-3)
+    np.testing.assert_allclose(unwrapped[8:], noisy[8:], atol=1e-3)
+
+
+def test_an_empty_mask_is_refused():
+    phase = np.zeros((4, 4, 4, 1), np.float32)
+    with pytest.raises(ValueError, match="mask is empty"):
+        romeo(phase, phase + 1, (0.01,), np.zeros((4, 4, 4), bool))
+
+
+@pytest.mark.parametrize(
+    ("te_s", "expected"),
+    [((0.01,), 0), (TE_S, 0), ((0.00003, 0.0046), 1), ((0.0001, 0.002, 0.004), 1)],
+)
+def test_the_template_is_early_but_tells_the_next_echo(te_s, expected):
+    assert template_echo(te_s) == expected
+
+
+def test_an_ultrashort_first_echo_is_unwrapped_from_the_second(rng):
+    te_s = (0.00003, 0.0046)
+    true = _smooth_phase()[..., None] * np.array([0.01, 1.0], np.float32)
+    mask = np.ones(true.shape[:3], bool)
+    unwrapped = romeo(wrap(true), np.ones_like(true), te_s, mask)
+    np.testing.assert_allclose(unwrapped, true, atol=1e-3)
+
+
+def _naive_cost(phase, other, scales, magnitude, here, there):
+    def step(volume):
+        return np.angle(np.exp(1j * (float(volume[there]) - float(volume[here]))))
+
+    low, high = sorted((float(magnitude[here]), float(magnitude[there])))
+    temporal = max(0.0, 1 - abs(step(phase) * scales[0] - step(other) * scales[1]))
+    weight = (1 - abs(step(phase)) / np.pi) * temporal * ((low / high) ** 2 if high else 0)
+    return WORST - (WORST - 1) * weight
+
+
+def test_edge_costs_are_those_of_the_formula(rng):
+    shape = (5, 4, 6)
+    phase, other = rng.uniform(-np.pi, np.pi, (2, *shape)).astype(np.float32)
+    other = np.where(rng.random(shape) < 0.7, wrap(2.5 * phase), other).astype(np.float32)
+    magnitude = rng.uniform(0.5, 1, shape).astype(np.float32)
+    mask = rng.random(shape) < 0.8
+    scales = (1.0, 0.4)
+    costs = edge_costs(phase, other, scales, magnitude, mask)
+    assert costs.dtype == np.uint8
+    n_edges = 0
+    for here in np.ndindex(shape):
+        for axis in range(3):
+            there = tuple(np.add(here, np.eye(3, dtype=int)[axis]))
+            if there[axis] == shape[axis] or not (mask[here] and mask[there]):
+                assert costs[(axis, *here)] == NO_EDGE
+                continue
+            expected = _naive_cost(phase, other, scales, magnitude, here, there)
+            assert abs(costs[(axis, *here)] - expected) <= 0.51
+            n_edges += 1
+    assert n_edges > 150
+
+
+def _grow_with_a_heap(phase, costs, mask):
+    """Unwrap as ``grow_regions`` does, in plain Python: heap by cost, then by order of arrival."""
+    unwrapped, order, n_parts = np.zeros(phase.shape), [], 0
+    for seed in np.ndindex(phase.shape):
+        if not mask[seed] or seed in order:
+            continue
+        n_parts += 1
+        heap, arrival = [], itertools.count()
+        heapq.heappush(heap, (0, next(arrival), seed, seed))
+        while heap:
+            _, _, known, voxel = heapq.heappop(heap)
+            if voxel in order:
+                continue
+            turns = np.rint((unwrapped[known] - phase[voxel]) / TURN) if known != voxel else 0
+            unwrapped[voxel] = phase[voxel] + TURN * turns
+            order.append(voxel)
+            for axis, sign in itertools.product(range(3), (1, -1)):
+                neighbour = tuple(np.add(voxel, sign * np.eye(3, dtype=int)[axis]))
+                if min(neighbour) < 0 or any(np.greater_equal(neighbour, phase.shape)):
+                    continue
+                cost = costs[(axis, *(voxel if sign > 0 else neighbour))]
+                if cost != NO_EDGE and neighbour not in order:
+                    heapq.heappush(heap, (cost, next(arrival), voxel, neighbour))
+    return unwrapped, order, n_parts
+
+
+def test_bucket_queue_grows_like_a_heap(rng):
+    shape = (7, 6, 5)
+    phase = rng.uniform(-np.pi, np.pi, shape).astype(np.float32)
+    magnitude = rng.uniform(0.2, 1, shape).astype(np.float32)
+    mask = rng.random(shape) < 0.4
+    costs = edge_costs(phase, phase, (1.0, 1.0), magnitude, mask)
+    unwrapped, order, starts = grow_regions(phase, costs, mask)
+    expected, expected_order, n_parts = _grow_with_a_heap(phase, costs, mask)
+    assert n_parts > 1, "the mask should have several parts"
+    assert len(starts) - 1 == n_parts
+    np.testing.assert_array_equal(order, [np.ravel_multi_index(v, shape) for v in expected_order])
+    np.testing.assert_allclose(unwrapped.reshape(shape), expected, atol=1e-4)
+
+
+def test_quality_is_one_where_nothing_changes_and_low_in_noise(rng):
+    shape = (16, 15, 14)
+    phase = np.full((*shape, 2), 0.3, np.float32)
+    phase[8:] = rng.uniform(-np.pi, np.pi, phase[8:].shape)
+    quality = quality_map(phase, np.ones_like(phase), (0.005, 0.010))
+    assert quality.dtype == np.float32
+    assert quality.min() >= 0
+    np.testing.assert_allclose(quality[:7], 1.0, atol=1e-6)
+    assert quality[9:].mean() < 0.3
+
+
+def test_a_smooth_offset_hardly_changes_the_quality(rng):
+    noisy, magnitude = _echoes(rng)
+    offset = 0.1 * _smooth_phase()[..., None]
+    plain = quality_map(wrap(noisy), magnitude, TE_S)
+    shifted = quality_map(wrap(noisy + offset), magnitude, TE_S)
+    assert np.abs(plain - shifted).mean() < 0.05
+    assert 0.5 < plain.mean() < 1
+
+
+@pytest.mark.shared
+def test_real_phase_agrees_with_skimage_and_is_linear_in_time(shared_data):
+    folder = shared_data / "romeo_crop"
+    stored = nib.load(folder / "phase.nii.gz").get_fdata(dtype=np.float32)
+    phase = wrap(stored / np.abs(stored).max() * np.float32(np.pi))
+    magnitude = nib.load(folder / "mag.nii.gz").get_fdata(dtype=np.float32)
+    mask = magnitude[..., 2] > 0.25 * np.median(magnitude[..., 2])
+    unwrapped = romeo(phase, magnitude, (0.004, 0.008, 0.012), mask)
+    for echo in range(2):
+        wrapped = np.ma.array(phase[..., echo], mask=~mask)
+        wrong = _turns_apart(unwrapped[..., echo], np.asarray(unwrap_phase(wrapped)), mask) != 0
+        assert wrong.mean() < 1e-3
+    bend = (unwrapped[..., 2] - 2 * unwrapped[..., 1] + unwrapped[..., 0])[mask]
+    assert np.mean(np.abs(bend) > np.pi) < 1e-3
