@@ -103,7 +103,7 @@ def sidecar_for(
 
 def raw_uri(path: Path, bids_dir: Path) -> str:
     """Return the BIDS URI of a file of the input dataset."""
-    return f"bids:raw:{path.relative_to(bids_dir).as_posix()}"
+    return f"bids:raw:{path.absolute().relative_to(bids_dir.absolute()).as_posix()}"
 
 
 def output_uri(path: Path) -> str:

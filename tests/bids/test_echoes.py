@@ -6,8 +6,8 @@ import tracemalloc
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
-from bids_qsm.bids import echoes as echoes_module
 from bids_qsm.bids.echoes import load_echoes
 from bids_qsm.bids.inputs import find_series
 from bids_qsm.errors import UnreadableInputError
@@ -221,10 +221,25 @@ class TestRefusals:
         assert "part-phase_MEGRE.nii.gz: " in refused()
         assert load(dataset, units_per_turn=2 * 4096 * 0.0371).phase is not None
 
-    def test_filtered_phase(self, dataset, refused, monkeypatch):
-        dataset.megre("sub-01")
-        monkeypatch.setattr(echoes_module, "looks_high_pass_filtered", lambda *_: True)
-        assert "the phase looks high-pass filtered, as for SWI" in refused()
+    @pytest.mark.parametrize("is_filtered", [False, True])
+    def test_filtered_phase(self, dataset, refused, is_filtered):
+        random, shape = np.random.default_rng(4), (48, 48, 24)
+        x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
+        head = (x**2 + y**2 + z**2 < 0.7).astype(float)
+        for number in (1, 2):
+            noise = random.normal(size=(2, *shape)) / 50
+            signal = head * np.exp(2j * number * (2 * z + x * y)) + noise[0] + 1j * noise[1]
+            if is_filtered:
+                smooth = gaussian_filter(signal.real, 1.5) + 1j * gaussian_filter(signal.imag, 1.5)
+                signal *= np.exp(-1j * np.angle(smooth))
+            fields = {"EchoTime": 0.01 * number, "MagneticFieldStrength": 3}
+            for part, data in (("mag", np.abs(signal)), ("phase", np.angle(signal))):
+                name = f"sub-01_echo-{number}_part-{part}_MEGRE"
+                dataset.image(name, data.astype(np.float32), fields)
+        if is_filtered:
+            assert "the phase looks high-pass filtered, as for SWI" in refused()
+        else:
+            assert load(dataset).phase.shape == (*shape, 2)
 
 
 def test_order_of_the_echo_numbers_does_not_matter(dataset, truth):

@@ -45,6 +45,7 @@ def test_reference_region():
 def test_sources_reference_and_warnings():
     uri = raw_uri(Path("/raw/sub-01/anat/sub-01_T1w.nii.gz"), Path("/raw"))
     assert uri == "bids:raw:sub-01/anat/sub-01_T1w.nii.gz"
+    assert raw_uri(Path("raw/sub-01/x.nii").absolute(), Path("raw")) == "bids:raw:sub-01/x.nii"
     assert output_uri(Path("sub-01/anat/a.nii.gz")) == "bids::sub-01/anat/a.nii.gz"
     fields = sidecar_for(
         "chi", space="T1w", sources=[uri], spatial_reference=uri, warnings=["No phase."]
