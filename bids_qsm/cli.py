@@ -249,7 +249,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if settings.level == "group":
             from bids_qsm.group import run
         else:
-            from bids_qsm.participant import run
+            from bids_qsm.dispatch import run
         return run(settings)
     except BidsQsmError as error:
         print(f"bids-qsm: {error}", file=sys.stderr)  # noqa: T201 - the shell's own words

@@ -53,7 +53,7 @@ class Steps:
         self.folder = folder
         self.timings: list[Timing] = []
         self._inputs = inputs
-        self._tell = tell
+        self.tell = tell
         self._keys: dict[str, str] = {}
 
     def run(
@@ -86,7 +86,7 @@ class Steps:
         result = _read_result(folder / _RESULT, result_type)
         reused = result is not None
         if result is None:
-            self._tell(name)
+            self.tell(name)
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             result = compute(folder)

@@ -1,0 +1,186 @@
+"""A run of the participant level: what there is to do, who does it, and how it ended."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bids_qsm.bids.dataset import check_output_dir, prepare_output_dir
+from bids_qsm.bids.derivatives import check_derivatives
+from bids_qsm.bids.inputs import Found, Series, find_series
+from bids_qsm.bids.naming import record_path, report_path
+from bids_qsm.bids.publishing import write_text
+from bids_qsm.execution.environment import available_memory_gib, prepare_environment
+from bids_qsm.execution.local import Outcome, Unit, run_units
+from bids_qsm.execution.progress import Display
+from bids_qsm.execution.steps import files_fingerprint, fingerprint
+from bids_qsm.participant import planned_steps, process_series
+from bids_qsm.report.methods import methods_text
+from bids_qsm.report.pages import subject_page
+from bids_qsm.report.record import SeriesRecord, record_from_json
+from bids_qsm.settings import Settings, as_json
+
+ANATOMY_GIB = 2.5
+"""Memory of the anatomical steps of one series."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many processes run at once, and the threads of each."""
+
+    workers: int
+    threads: int
+
+
+def run(settings: Settings) -> int:
+    """Process all series that the settings ask for and return the exit status."""
+    steps = planned_steps(settings)  # before all else: a wrong method ends the run here
+    if settings.boilerplate_only:
+        _say(methods_text(steps))
+        return 0
+    check_output_dir(settings)
+    check_derivatives(settings)
+    found = find_series(settings)
+    if settings.dry_run:
+        _say(_dry_run(found, settings))
+        return 0
+    prepare_output_dir(settings)
+    keys = {series.name: series_key(series, settings) for series in found.series}
+    finished = [s for s in found.series if _is_finished(s, keys[s.name], settings.output_dir)]
+    waiting = [s for s in found.series if s not in finished]
+    outcomes = [] if settings.reports_only else _process(waiting, keys, settings)
+    _write_pages(found.series, settings.output_dir)
+    return _summary(found, finished, outcomes, settings)
+
+
+def series_key(series: Series, settings: Settings) -> str:
+    """Return the fingerprint of all that decides a series' outputs."""
+    atlas = Path(settings.atlas)
+    return fingerprint(
+        series.name,
+        files_fingerprint(series.files),
+        as_json(settings.processing),
+        settings.output_spaces,
+        files_fingerprint([atlas]) if atlas.is_file() else settings.atlas,
+        settings.random_seed,
+    )
+
+
+def planned_workers(series: Sequence[Series], settings: Settings) -> Plan:
+    """Return how many series run at once, as cores and memory allow."""
+    memory_gib = settings.mem_gb or available_memory_gib()
+    largest_gib = max(needed_memory_gib(s) for s in series)
+    by_memory = max(1, int(memory_gib / largest_gib))
+    most = min(len(series), by_memory, settings.nprocs)
+    threads = settings.omp_nthreads or max(1, settings.nprocs // most)
+    return Plan(max(1, min(most, settings.nprocs // threads)), threads)
+
+
+def needed_memory_gib(series: Series) -> float:
+    """Return an estimate of the peak memory of one series.
+
+    All echoes of magnitude, phase and unwrapped phase are held at once, then some 40 volumes of
+    single precision for the inversion on a padded grid.
+    """
+    voxels = series.shape[0] * series.shape[1] * series.shape[2]
+    maps_gib = voxels * 4 * (4 * len(series.te_s) + 40) / 2**30
+    return max(maps_gib, ANATOMY_GIB if series.t1w else 0) + 0.5
+
+
+def _process(waiting: Sequence[Series], keys: dict[str, str], settings: Settings) -> list[Outcome]:
+    if not waiting:
+        return []
+    plan = planned_workers(waiting, settings)
+    prepare_environment(plan.threads)  # the children's threads: they inherit this environment
+    units = [
+        Unit(s.name, process_series, (s, settings, keys[s.name], plan.threads)) for s in waiting
+    ]
+    outcomes = []
+    with Display(len(units), settings.output_dir / "logs", settings.verbosity) as display:
+        for event in run_units(
+            units, plan.workers, stop_on_first_failure=settings.stop_on_first_crash
+        ):
+            display.show(event)
+            if isinstance(event, Outcome):
+                outcomes.append(event)
+    return outcomes
+
+
+def _is_finished(series: Series, key: str, output_dir: Path) -> bool:
+    record = _record(series, output_dir)
+    return (
+        record is not None
+        and record.key == key
+        and all((output_dir / path).exists() for path in record.outputs)
+    )
+
+
+def _record(series: Series, output_dir: Path) -> SeriesRecord | None:
+    try:
+        text = (output_dir / record_path(series.name)).read_text(encoding="utf-8")
+        return record_from_json(text)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        return None  # of another version: the series is processed again
+
+
+def _write_pages(all_series: Sequence[Series], output_dir: Path) -> None:
+    for subject in sorted({series.subject for series in all_series}):
+        records = [_record(s, output_dir) for s in all_series if s.subject == subject]
+        done = [record for record in records if record is not None]
+        if done:
+            page = subject_page(subject, done, output_dir)
+            write_text(output_dir / report_path(subject), page)
+
+
+def _dry_run(found: Found, settings: Settings) -> str:
+    steps = ", ".join(f"{step.name} ({step.method})" for step in planned_steps(settings))
+    lines = [f"{len(found.series)} series would be processed:"]
+    for series in found.series:
+        lines.append(f"  {series.name}: {_described(series)}")
+        lines += [f"    note: {assumption}" for assumption in series.assumptions]
+    lines += [f"  {refusal.name}: REFUSED: {refusal.sentence}" for refusal in found.refused]
+    lines.append(f"steps: {steps}")
+    if found.series:
+        plan = planned_workers(found.series, settings)
+        lines.append(f"{plan.workers} at a time, {plan.threads} threads each")
+    return "\n".join(lines)
+
+
+def _described(series: Series) -> str:
+    size = " x ".join(str(n) for n in series.shape)
+    t1w = series.t1w.name if series.t1w else "no T1w"
+    return f"{len(series.te_s)} echoes, {series.form}, {size} voxels, {series.b0_t:g} T, {t1w}"
+
+
+def _summary(
+    found: Found, finished: Sequence[Series], outcomes: Sequence[Outcome], settings: Settings
+) -> int:
+    """Say how the run ended and return its exit status."""
+    failed = [outcome for outcome in outcomes if outcome.problem]
+    for refusal in found.refused:
+        _say(f"REFUSED {refusal.name}: {refusal.sentence}")
+    for outcome in failed:
+        _say(f"FAILED {outcome.unit}: {outcome.problem}")
+    done = len(outcomes) - len(failed)
+    left = 0 if settings.reports_only else len(found.series) - len(finished) - len(outcomes)
+    parts = [f"{done} processed"]
+    parts += [f"{len(finished)} already done"] if finished else []
+    parts += [f"{len(failed)} failed"] if failed else []
+    parts += [f"{len(found.refused)} refused"] if found.refused else []
+    parts += [f"{left} not started"] if left else []
+    _say(f"Series: {', '.join(parts)}.")
+    pages = sorted(settings.output_dir.glob("sub-*.html"))
+    for page in pages[:10]:
+        _say(f"Report: {page}")
+    if len(pages) > 10:
+        _say(f"... and {len(pages) - 10} more reports in {settings.output_dir}")
+    return 1 if failed or found.refused or left else 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

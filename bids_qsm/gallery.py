@@ -1,0 +1,170 @@
+"""The pictures of a series' report: which maps are drawn, how, and what is said below them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from bids_qsm.anatomy.template import load_template
+from bids_qsm.labelling import Anatomy, Structures
+from bids_qsm.maps import Maps
+from bids_qsm.numerics.geometry import Bool, bounding_box, hz_per_ppm
+from bids_qsm.report import figures
+from bids_qsm.report.figures import Labels, mosaic, registration_pair
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, or two to be looked at in turn: ``images`` holds file suffix and PNG bytes."""
+
+    section: str
+    what: str
+    title: str
+    caption: str
+    images: tuple[tuple[str, bytes], ...]
+
+
+def draw(maps: Maps, anatomy: Anatomy | None, structures: Structures | None) -> list[Picture]:
+    """Return all pictures of a series, in the order of the report."""
+    return [
+        *_inputs(maps),
+        *_fields(maps),
+        *_results(maps),
+        *(_registration(maps, anatomy) if anatomy is not None else ()),
+        *(
+            _structures(maps, anatomy, structures)
+            if anatomy is not None and structures is not None
+            else ()
+        ),
+    ]
+
+
+def _inputs(maps: Maps) -> Iterator[Picture]:
+    volume, affine = maps.magnitude.data, maps.magnitude.affine
+    yield Picture(
+        "Input",
+        "magnitude",
+        "Magnitude and brain mask",
+        "Root sum of squares over the echoes; the line is the border of the brain mask.",
+        (("", mosaic(volume, affine, figures.MAGNITUDE, region=maps.brain, outline=maps.brain)),),
+    )
+    if maps.first_phase is not None and maps.total is not None:
+        yield Picture(
+            "Input",
+            "phase",
+            "Phase of the first echo",
+            "As measured: wrapped, with the coils' phase offset.",
+            (("", mosaic(maps.first_phase, affine, figures.PHASE, region=maps.brain)),),
+        )
+        quality = mosaic(
+            maps.total.quality,
+            affine,
+            figures.PHASE_QUALITY,
+            region=maps.brain,
+            outline=maps.total.mask,
+        )
+        yield Picture(
+            "Input",
+            "quality",
+            "Phase quality and the mask of the field",
+            "The line is where the field is trusted: brain, less poor phase at its border.",
+            (("", quality),),
+        )
+
+
+def _fields(maps: Maps) -> Iterator[Picture]:
+    affine = maps.magnitude.affine
+    if maps.total is not None:
+        total = np.where(maps.total.mask, maps.total.field_hz, 0)
+        yield Picture(
+            "Field",
+            "totalfield",
+            "Total field",
+            "Unwrapped and fitted over the echoes; it is ruled by air and bone around the brain.",
+            (("", mosaic(total, affine, figures.TOTAL_FIELD, region=maps.total.mask)),),
+        )
+    if maps.local is not None:
+        local_hz = maps.local.field_ppm * np.float32(hz_per_ppm(maps.b0_t))
+        yield Picture(
+            "Field",
+            "localfield",
+            "Local field",
+            "What is left when the background field is removed: the field of the tissue itself.",
+            (("", mosaic(local_hz, affine, figures.LOCAL_FIELD, region=maps.local.mask)),),
+        )
+
+
+def _results(maps: Maps) -> Iterator[Picture]:
+    affine = maps.magnitude.affine
+    if maps.chi and maps.local is not None:
+        chi = maps.chi[0]
+        relative = "with a free constant" if chi.region == "none" else f"relative to {chi.region}"
+        yield Picture(
+            "Maps",
+            "chi",
+            "Susceptibility χ",
+            f"In ppm, {relative}; iron is bright, myelin and calcium are dark.",
+            (("", mosaic(chi.result.chi_ppm, affine, figures.CHI, region=maps.local.mask)),),
+        )
+    if maps.relaxation is not None:
+        r2star = mosaic(maps.relaxation.r2star_per_s, affine, figures.R2STAR, region=maps.brain)
+        yield Picture("Maps", "r2star", "R2*", "In 1/s, fitted to the magnitude.", (("", r2star),))
+
+
+def _registration(maps: Maps, anatomy: Anatomy) -> Iterator[Picture]:
+    names = ("gradient echo", "T1w")
+    for what, title, registered in (
+        ("t1wbefore", "T1w to gradient echo, before: as the headers say", False),
+        ("t1wafter", "T1w to gradient echo, after: registered", True),
+    ):
+        moved = anatomy.t1w_on_grid(registered).data
+        pair = registration_pair(
+            maps.magnitude.data, moved, maps.magnitude.affine, region=maps.brain, names=names
+        )
+        yield Picture(
+            "Registration",
+            what,
+            title,
+            "The two images in turn; the lines are the edges of the T1w image.",
+            (("1", pair[0]), ("2", pair[1])),
+        )
+    template = load_template()
+    pair = registration_pair(
+        template.data,
+        anatomy.t1w_on_template().data,
+        template.affine,
+        region=template.data > 0,
+        names=("template", "T1w"),
+    )
+    yield Picture(
+        "Registration",
+        "template",
+        "T1w to template",
+        "The template and the warped T1w image in turn.",
+        (("1", pair[0]), ("2", pair[1])),
+    )
+
+
+def _structures(maps: Maps, anatomy: Anatomy, structures: Structures) -> Iterator[Picture]:
+    affine, table = maps.magnitude.affine, structures.atlas.table
+    labels = Labels(structures.labels.data, dict(zip(table["index"], table["name"], strict=True)))
+    region = _surroundings(structures.labels.data > 0)
+    caption = f"Labels of the atlas {structures.atlas.name}."
+    if maps.chi:
+        chi = maps.chi[0].result.chi_ppm
+        picture = mosaic(chi, affine, figures.CHI, region=region, labels=labels)
+        yield Picture("Structures", "labelschi", "Structures on χ", caption, (("", picture),))
+    t1w = anatomy.t1w_on_grid().data
+    picture = mosaic(t1w, affine, figures.MAGNITUDE, region=region, labels=labels)
+    yield Picture("Structures", "labelst1w", "Structures on T1w", caption, (("", picture),))
+
+
+def _surroundings(labelled: Bool, margin: int = 8) -> Bool:
+    """Return a box around the structures, so that they fill the picture."""
+    region = np.zeros(labelled.shape, bool)
+    if labelled.any():
+        box = bounding_box(labelled)
+        region[tuple(slice(max(0, s.start - margin), s.stop + margin) for s in box)] = True
+    return region | (not labelled.any())

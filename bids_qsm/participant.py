@@ -1,0 +1,304 @@
+"""The participant level: from the files of one series to its maps, labels and table.
+
+:func:`process_series` is the order of the steps; the steps stand below it in that order.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import scipy.fft
+
+from bids_qsm.anatomy.reference_region import csf_reference_region
+from bids_qsm.bids.derivatives import find_mask
+from bids_qsm.bids.echoes import Echoes, load_echoes
+from bids_qsm.bids.inputs import Series
+from bids_qsm.errors import CommandLineError, UnreadableInputError
+from bids_qsm.execution.steps import Steps
+from bids_qsm.images import Image, load_image
+from bids_qsm.job import Job, Journal, digest, work_dir
+from bids_qsm.labelling import Anatomy, Structures, align_anatomy, label_structures
+from bids_qsm.maps import Brain, Maps, ReferencedMap, Susceptibility, TotalField
+from bids_qsm.numerics import (
+    background,
+    coils,
+    field,
+    inversion,
+    masking,
+    relaxometry,
+    unwrapping,
+)
+from bids_qsm.numerics.fieldmap import FieldMap
+from bids_qsm.numerics.geometry import Bool, Float32, Geometry, hz_per_ppm
+from bids_qsm.numerics.referencing import reference_to
+from bids_qsm.numerics.registry import choose
+from bids_qsm.numerics.relaxometry import Relaxation
+from bids_qsm.publication import publish
+from bids_qsm.report.record import StepRecord
+from bids_qsm.settings import Processing, Settings
+
+METHODS = {
+    "offset": coils.METHODS,
+    "unwrapping": unwrapping.METHODS,
+    "field": field.METHODS,
+    "mask": masking.METHODS,
+    "background": background.METHODS,
+    "inversion": inversion.METHODS,
+    "relaxometry": relaxometry.METHODS,
+}
+"""The choices of each step, by its name in :class:`bids_qsm.settings.Processing`."""
+
+
+FIELD_STEPS = ("offset", "unwrapping", "field", "mask")
+GIVEN = "given"
+WHOLE_BRAIN = "whole brain"
+
+
+def process_series(
+    series: Series, settings: Settings, key: str, threads: int, tell: Callable[[str], None]
+) -> None:
+    """Process one series from its files to its published outputs.
+
+    Parameters
+    ----------
+    series : Series
+    settings : Settings
+    key : str
+        Fingerprint of all that decides the outputs.
+    threads : int
+    tell : callable
+        Is told each step's name when it starts.
+    """
+    started = time.perf_counter()
+    job = Job(series, settings, Steps(work_dir(settings) / series.name, key, tell), Journal())
+    with scipy.fft.set_workers(threads):
+        tell("load")
+        echoes = load_echoes(series, settings.processing)
+        job.journal.warn(*echoes.warnings)
+        magnitude = np.sqrt(np.einsum("...e,...e->...", echoes.magnitude, echoes.magnitude))
+        first_phase = None if echoes.phase is None else echoes.phase[..., 0].copy()
+
+        signal_brain = find_signal_brain(job, echoes, magnitude)
+        anatomy = align_anatomy(job, Image(magnitude, series.affine), signal_brain.mask)
+        brain = choose_brain(job, signal_brain, anatomy)
+        relaxation = map_relaxation(job, echoes, brain)
+        total = map_field(job, echoes, magnitude, brain)
+        geometry = echoes.geometry
+        del echoes  # the largest arrays: what follows has three dimensions only
+
+        local = None if total is None else remove_background(job, total, magnitude, geometry)
+        chi = None if local is None else map_susceptibility(job, local)
+        structures = None if anatomy is None else label_structures(job, anatomy)
+        referenced = (
+            ()
+            if chi is None or local is None
+            else reference_susceptibility(job, chi, local.mask, structures, relaxation)
+        )
+
+        tell("publish")
+        grid = Image(magnitude, series.affine)
+        maps = Maps(grid, first_phase, series.b0_t, brain, relaxation, total, local, referenced)
+        publish(job, maps, anatomy, structures, key, time.perf_counter() - started)
+    if settings.work_dir is None:
+        shutil.rmtree(job.steps.folder, ignore_errors=True)
+
+
+def find_signal_brain(job: Job, echoes: Echoes, magnitude: Float32) -> Brain:
+    """Find the brain in the gradient echo itself, or take the user's mask."""
+    given = find_mask(job.settings, job.series)
+    if given is not None:
+        mask = load_image(given, np.int16).data > 0
+        if mask.shape != magnitude.shape:
+            raise UnreadableInputError(
+                f"{given}: the mask has the shape {mask.shape}, the series {magnitude.shape}; "
+                "give a mask on the grid of the series."
+            )
+        return Brain(mask, GIVEN)
+    return job.steps.run(
+        "brain",
+        Brain,
+        lambda folder: Brain(masking.brain_mask(magnitude, echoes.geometry.voxel_mm), "magnitude"),
+        {},
+    )
+
+
+def choose_brain(job: Job, signal_brain: Brain, anatomy: Anatomy | None) -> Bool:
+    """Return the brain mask: the user's, else the T1w image's, else the signal's."""
+    if anatomy is None or signal_brain.source == GIVEN:
+        brain = signal_brain
+    else:
+        brain = Brain(anatomy.brain_on_grid(), "T1w")
+    job.journal.step("brain", brain.source, {}, 0.0)
+    return brain.mask
+
+
+def map_relaxation(job: Job, echoes: Echoes, brain: Bool) -> Relaxation | None:
+    """Map R2* and S0; a single echo has none."""
+    if len(echoes.te_s) < 2:
+        job.journal.warn("There is a single echo: no R2*, T2* and S0 maps can be made.")
+        return None
+    function, options = method(job.settings.processing, "relaxometry")
+    relaxation = job.steps.run(
+        "relaxometry",
+        Relaxation,
+        lambda folder: function(echoes.magnitude, echoes.te_s, brain, **options),
+        {"method": function.__name__, "brain": digest(brain), **options},
+    )
+    note(job, "relaxometry", options, job.steps.seconds("relaxometry"))
+    return relaxation
+
+
+def map_field(job: Job, echoes: Echoes, magnitude: Float32, brain: Bool) -> TotalField | None:
+    """Map the total field: phase offset removed, unwrapped, fitted over the echoes, masked."""
+    if echoes.phase is None:
+        return None
+    chosen = {step: method(job.settings.processing, step) for step in FIELD_STEPS}
+    parameters = {step: (chosen[step][0].__name__, chosen[step][1]) for step in FIELD_STEPS}
+    total = job.steps.run(
+        "field",
+        TotalField,
+        lambda folder: fit_total_field(echoes, magnitude, brain, chosen),
+        {"brain": digest(brain), **parameters},
+    )
+    job.journal.warn(*total.warnings)
+    for step, seconds in zip(FIELD_STEPS, total.seconds, strict=True):
+        note(job, step, chosen[step][1], seconds)
+    return total
+
+
+def fit_total_field(
+    echoes: Echoes, magnitude: Float32, brain: Bool, chosen: Mapping[str, Any]
+) -> TotalField:
+    """Run the four parts of the field map one after the other."""
+    (offset, offset_options), (unwrap, unwrap_options), (fit, fit_options), (cut, cut_options) = (
+        chosen[step] for step in FIELD_STEPS
+    )
+    te_s, geometry = echoes.te_s, echoes.geometry
+    times = [time.perf_counter()]
+    corrected = offset(echoes.phase, echoes.magnitude, te_s, brain, geometry, **offset_options)
+    times.append(time.perf_counter())
+    quality = unwrapping.quality_map(corrected.phase, echoes.magnitude, te_s)
+    unwrapped = unwrap(corrected.phase, echoes.magnitude, te_s, brain, **unwrap_options)
+    times.append(time.perf_counter())
+    fitted = fit(unwrapped, echoes.magnitude, te_s, brain, geometry, **fit_options)
+    times.append(time.perf_counter())
+    mask = cut(brain, quality, magnitude, geometry, **cut_options)
+    times.append(time.perf_counter())
+    seconds = tuple(later - earlier for earlier, later in pairwise(times))
+    return TotalField(fitted.field_hz, fitted.noise_hz, quality, mask, seconds, corrected.warnings)
+
+
+def remove_background(
+    job: Job, total: TotalField, magnitude: Float32, geometry: Geometry
+) -> FieldMap:
+    """Remove the field of what lies outside the brain."""
+    function, options = method(job.settings.processing, "background")
+    scale = np.float32(1 / hz_per_ppm(job.series.b0_t))
+    field_ppm = np.where(total.mask, total.field_hz * scale, 0)
+    noise_ppm = np.where(total.mask, total.noise_hz * scale, np.inf)
+    total_ppm = FieldMap(field_ppm, noise_ppm, magnitude, total.mask, geometry)
+    local = job.steps.run(
+        "background",
+        FieldMap,
+        lambda _: function(total_ppm, **options),
+        {"method": function.__name__, **options},
+        after=["field"],
+    )
+    note(job, "background", options, job.steps.seconds("background"))
+    return local
+
+
+def map_susceptibility(job: Job, local: FieldMap) -> Susceptibility:
+    """Invert the local field."""
+    function, options = method(job.settings.processing, "inversion")
+    chi = job.steps.run(
+        "inversion",
+        Susceptibility,
+        lambda _: Susceptibility(function(local, **options)),
+        {"method": function.__name__, **options},
+        after=["background"],
+    )
+    note(job, "inversion", options, job.steps.seconds("inversion"))
+    return chi
+
+
+def reference_susceptibility(
+    job: Job,
+    chi: Susceptibility,
+    mask: Bool,
+    structures: Structures | None,
+    relaxation: Relaxation | None,
+) -> tuple[ReferencedMap, ...]:
+    """Give susceptibility its zero.
+
+    Returns
+    -------
+    tuple of ReferencedMap
+        The map as it is published; then, where that is another one, relative to the whole brain.
+    """
+    started = time.perf_counter()
+    whole = ReferencedMap(WHOLE_BRAIN, reference_to(chi.chi_ppm, mask, mask))
+    wanted = job.settings.processing.reference
+    maps: tuple[ReferencedMap, ...] = (whole,)
+    if wanted == "none":
+        maps = (ReferencedMap("none", replace(whole.result, chi_ppm=chi.chi_ppm)), whole)
+    elif wanted != "whole-brain" and structures is not None:
+        name, region = find_reference_region(job, structures, mask, relaxation)
+        try:
+            maps = (ReferencedMap(name, reference_to(chi.chi_ppm, region, mask)), whole)
+        except ValueError as error:
+            job.journal.warn(f"Reference region {name}: {error} The whole brain is taken instead.")
+    elif wanted not in ("whole-brain", "auto"):
+        job.journal.warn(f"The reference {wanted!r} needs a T1w image; it is the whole brain.")
+    job.journal.step("reference", maps[0].region, {}, time.perf_counter() - started)
+    return maps
+
+
+def find_reference_region(
+    job: Job, structures: Structures, mask: Bool, relaxation: Relaxation | None
+) -> tuple[str, Bool]:
+    """Return the name and the voxels of the region that susceptibility is relative to."""
+    wanted = job.settings.processing.reference
+    if wanted != "auto":
+        return wanted, structures.region(wanted)
+    r2star_per_s = None if relaxation is None else relaxation.r2star_per_s
+    found = csf_reference_region(structures.labels, structures.atlas.table, mask, r2star_per_s)
+    job.journal.warn(*found.warnings)
+    return "lateral-ventricle CSF", found.mask
+
+
+def method(processing: Processing, step: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return the function that the settings choose for a step, and its complete options."""
+    chosen = getattr(processing, step)
+    try:
+        return choose(step, METHODS[step], chosen.name, chosen.options)
+    except ValueError as error:
+        raise CommandLineError(str(error)) from None
+
+
+def note(job: Job, step: str, options: Mapping[str, Any], seconds: float) -> None:
+    """Note a step by the name of its method."""
+    job.journal.step(step, getattr(job.settings.processing, step).name, options, seconds)
+
+
+def planned_steps(settings: Settings) -> tuple[StepRecord, ...]:
+    """Return the steps that these settings lead to, with their methods and options.
+
+    Raises
+    ------
+    CommandLineError
+        If a method or option does not exist.
+    """
+    chosen = [
+        StepRecord(
+            step, getattr(settings.processing, step).name, method(settings.processing, step)[1]
+        )
+        for step in METHODS
+    ]
+    return (*chosen, StepRecord("reference", settings.processing.reference))

@@ -1,0 +1,264 @@
+"""The last step of a series: maps, labels, table, pictures and record appear together."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bids_qsm import __version__
+from bids_qsm.anatomy.atlases import Atlas
+from bids_qsm.anatomy.itk import write_matrix
+from bids_qsm.bids.dataset import AtlasLabel, write_atlas
+from bids_qsm.bids.naming import figure_path, output_path, record_path, transform_path
+from bids_qsm.bids.publishing import Staging, encode_table
+from bids_qsm.bids.sidecars import STATISTICS_COLUMNS, raw_uri, sidecar_for
+from bids_qsm.execution.local import peak_memory_mib
+from bids_qsm.gallery import Picture, draw
+from bids_qsm.images import Image, voxel_sizes_mm
+from bids_qsm.job import Job
+from bids_qsm.labelling import Anatomy, Structures
+from bids_qsm.maps import Maps
+from bids_qsm.numerics.geometry import hz_per_ppm
+from bids_qsm.numerics.regions import region_statistics
+from bids_qsm.numerics.relaxometry import t2star_s
+from bids_qsm.report.record import FigureRecord, ReferenceRecord, SeriesRecord, record_to_json
+from bids_qsm.settings import TEMPLATE
+
+LIBRARIES = ("numpy", "scipy", "numba", "nibabel", "pybids", "antspyx")
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes one output after the other, each under its name and with its sidecar."""
+
+    job: Job
+    staging: Staging
+    reference: ReferenceRecord | None
+
+    def image(
+        self, key: str, image: Image, *, space: str | None = None, atlas: str | None = None
+    ) -> Path:
+        """Write an image and return its path below the output folder."""
+        path = output_path(self.stem(key, space), key, space=space, atlas=atlas)
+        self.staging.write_image(path, image, self.sidecar(key, space))
+        return path
+
+    def stem(self, key: str, space: str | None) -> str:
+        """Return the stem of the output's name: the T1w image has its own."""
+        t1w = self.job.series.t1w
+        if key == "t1w" and space is None and t1w is not None:
+            return t1w.name.removesuffix("_T1w" + "".join(t1w.suffixes))
+        return self.job.series.name
+
+    def sidecar(self, key: str, space: str | None) -> dict[str, object]:
+        """Return the fields of an output's sidecar."""
+        series = self.job.series
+        files = (series.t1w,) if key == "t1w" else series.files
+        grid = {"T1w": series.t1w, "orig": series.files[0]}.get(space or "")
+        return sidecar_for(
+            key,
+            space=space,
+            sources=[raw_uri(path, self.job.settings.bids_dir) for path in files if path],
+            spatial_reference=None if grid is None else raw_uri(grid, self.job.settings.bids_dir),
+            steps=self.job.journal.steps,
+            reference=self.reference,
+            warnings=self.job.journal.warnings,
+        )
+
+
+def publish(
+    job: Job,
+    maps: Maps,
+    anatomy: Anatomy | None,
+    structures: Structures | None,
+    key: str,
+    seconds_before: float,
+) -> None:
+    """Write all outputs of a series: all of them appear, or none.
+
+    Parameters
+    ----------
+    job : Job
+    maps : Maps
+    anatomy : Anatomy or None
+    structures : Structures or None
+    key : str
+        Fingerprint of all that decides the outputs.
+    seconds_before : float
+        How long the steps before this one took.
+    """
+    reference = reference_record(maps)
+    with Staging(job.settings.output_dir, job.series.name) as staging:
+        writer = Writer(job, staging, reference)
+        write_maps(writer, maps)
+        table = None
+        if anatomy is not None and structures is not None:
+            write_atlas_tables(job, structures.atlas)
+            write_anatomy(writer, maps, anatomy, structures)
+            table = write_table(writer, maps, structures)
+        figures = write_figures(writer, draw(maps, anatomy, structures))
+        record = SeriesRecord(
+            subject=job.series.subject,
+            session=job.series.session,
+            name=job.series.name,
+            version=__version__,
+            facts=facts(job, maps),
+            steps=job.journal.steps,
+            warnings=job.journal.warnings,
+            figures=figures,
+            reference=reference,
+            table=None if table is None else table.as_posix(),
+            atlas=None if structures is None else structures.atlas.name,
+            has_t1w=anatomy is not None,
+            has_phase=maps.total is not None,
+            seconds=round(seconds_before, 1),
+            peak_mib=round(peak_memory_mib(), 1),
+            key=key,
+            outputs=tuple(path.as_posix() for path in staging.files()),
+        )
+        staging.write(record_path(job.series.name), record_to_json(record))
+
+
+def reference_record(maps: Maps) -> ReferenceRecord | None:
+    """Return what is said of the reference region."""
+    if not maps.chi or maps.chi[0].region == "none":
+        return None
+    chosen = maps.chi[0]
+    result = chosen.result
+    return ReferenceRecord(chosen.region, result.mean_ppm, result.sd_ppm, result.n_voxels)
+
+
+def write_maps(writer: Writer, maps: Maps) -> None:
+    """Write the maps in the space of the series."""
+    like = maps.magnitude.like
+    writer.image("brain_mask", like(maps.brain))
+    if maps.relaxation is not None:
+        r2star_per_s = maps.relaxation.r2star_per_s
+        writer.image("r2star", like(r2star_per_s))
+        writer.image("t2star", like(t2star_s(r2star_per_s)))
+        writer.image("s0", like(maps.relaxation.s0))
+    if maps.total is not None:
+        known = maps.total.mask
+        writer.image("total_field", like(np.where(known, maps.total.field_hz, 0)))
+        writer.image("field_noise", like(np.where(known, maps.total.noise_hz, 0)))
+        writer.image("phase_quality", like(maps.total.quality))
+    if maps.local is not None:
+        scale = np.float32(hz_per_ppm(maps.b0_t))
+        writer.image("local_field", like(maps.local.field_ppm * scale))
+        writer.image("qsm_mask", like(maps.local.mask))
+    if maps.chi:
+        writer.image("chi", like(maps.chi[0].result.chi_ppm))
+
+
+def write_anatomy(writer: Writer, maps: Maps, anatomy: Anatomy, structures: Structures) -> None:
+    """Write the T1w image, the labels, and the maps in the spaces of T1w image and template."""
+    atlas = structures.atlas
+    writer.image("t1w", anatomy.t1w.image)
+    writer.image("dseg", structures.labels, space="orig", atlas=atlas.name)
+    for space in ("T1w", TEMPLATE):
+        if space not in writer.job.settings.output_spaces:
+            continue
+        writer.image("dseg", anatomy.labels_in(space, atlas), space=space, atlas=atlas.name)
+        writer.image("brain_mask", anatomy.mask_in(space, maps.brain), space=space)
+        if maps.relaxation is not None:
+            r2star = maps.magnitude.like(maps.relaxation.r2star_per_s)
+            writer.image("r2star", anatomy.map_in(space, r2star, maps.brain), space=space)
+        if maps.chi and maps.local is not None:
+            chi = maps.magnitude.like(maps.chi[0].result.chi_ppm)
+            writer.image("chi", anatomy.map_in(space, chi, maps.local.mask), space=space)
+    name = writer.job.series.name
+    path = transform_path(name, "T1w", "orig", ".txt")
+    write_matrix(anatomy.rigid.gre_to_t1w, writer.staging.path(path))
+
+
+def write_atlas_tables(job: Job, atlas: Atlas) -> None:
+    """Write what the labels' values mean and where the atlas comes from."""
+    columns = (atlas.table[name] for name in ("index", "name", "hemisphere"))
+    labels = [AtlasLabel(*row) for row in zip(*columns, strict=True)]
+    description = {
+        "Name": atlas.title,
+        "License": atlas.license,
+        "ReferencesAndLinks": list(atlas.references),
+        "Space": atlas.space,
+    }
+    write_atlas(job.settings.output_dir, atlas.name, labels, description)
+
+
+def write_table(writer: Writer, maps: Maps, structures: Structures) -> Path:
+    """Write the tidy table: a row for each structure, measure and reference."""
+    parts = []
+    if maps.relaxation is not None:
+        measure = ("R2starmap", "1/s", "n/a")
+        parts.append(rows(maps, structures, maps.relaxation.r2star_per_s, maps.brain, measure))
+    if maps.local is not None:
+        for chi in maps.chi:
+            measure = ("Chimap", "ppm", chi.region)
+            values = chi.result.chi_ppm
+            parts.append(rows(maps, structures, values, maps.local.mask, measure))
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    path = output_path(writer.job.series.name, "stats", atlas=structures.atlas.name)
+    content = encode_table(table.reindex(columns=list(STATISTICS_COLUMNS)))
+    writer.staging.write(path, content, writer.sidecar("stats", None))
+    return path
+
+
+def rows(
+    maps: Maps,
+    structures: Structures,
+    values: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    measure: tuple[str, str, str],
+) -> pd.DataFrame:
+    """Return the table's rows of one measure: its name, units and reference."""
+    names = structures.atlas.table
+    voxel_mm3 = float(np.prod(voxel_sizes_mm(maps.magnitude.affine)))
+    statistics = region_statistics(
+        values, structures.labels.data, names["index"].tolist(), voxel_mm3, valid
+    )
+    name, units, reference = measure
+    return (
+        names[["index", "name", "hemisphere"]]
+        .merge(statistics, on="index")
+        .assign(measure=name, units=units, reference=reference)
+    )
+
+
+def write_figures(writer: Writer, pictures: Sequence[Picture]) -> tuple[FigureRecord, ...]:
+    """Write the pictures and return what the page needs to show them."""
+    records = []
+    for picture in pictures:
+        paths = []
+        for suffix, content in picture.images:
+            path = figure_path(writer.job.series.name, picture.what + suffix)
+            writer.staging.write(path, content)
+            paths.append(path.as_posix())
+        records.append(FigureRecord(picture.section, picture.title, picture.caption, tuple(paths)))
+    return tuple(records)
+
+
+def facts(job: Job, maps: Maps) -> dict[str, str]:
+    """Return what the report's summary says of a series."""
+    series = job.series
+    voxel_mm = voxel_sizes_mm(series.affine)
+    return {
+        "Field strength": f"{series.b0_t:.4g} T",
+        "Echo times": ", ".join(f"{1000 * te:.4g}" for te in series.te_s) + " ms",
+        "Matrix": " x ".join(str(n) for n in series.shape),
+        "Voxel size": " x ".join(f"{v:.3g}" for v in voxel_mm) + " mm",
+        "B0 direction in voxel axes": ", ".join(f"{b:.3f}" for b in series.b0_direction),
+        "Manufacturer": series.manufacturer or "not stated",
+        "Input form": series.form,
+        "Series": ", ".join(path.name for path in series.files),
+        "T1w": series.t1w.name if series.t1w else "none",
+        "FLAIR": series.flair.name if series.flair else "none",
+        "Brain volume": f"{maps.brain.sum() * np.prod(voxel_mm) / 1000:.0f} mL",
+        "Software": f"bids_qsm {__version__}, Python {platform.python_version()}, "
+        + ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
+    }
