@@ -320,10 +320,12 @@ def _anatomical(
 ) -> tuple[Path | None, tuple[str, ...]]:
     """Choose the subject's image of a kind: same session and no contrast agent come first."""
     session = entities.get("ses")
+
+    def rank(file: InputFile) -> tuple[bool, bool]:
+        return file.entities.get("ses") != session, "ce" in file.entities
+
     candidates = [file for file in files if file.entities.get("part", "mag") == "mag"]
-    candidates.sort(
-        key=lambda f: (f.entities.get("ses") != session, "ce" in f.entities, _natural(f))
-    )
+    candidates.sort(key=lambda file: (rank(file), _natural(file)))
     notes = []
     for file in candidates:
         try:
@@ -335,8 +337,9 @@ def _anatomical(
             notes.append(f"The {kind} is from another session: {file.path.name}.")
         if "ce" in file.entities:
             notes.append(f"The {kind} was acquired with a contrast agent: {file.path.name}.")
-        if len(candidates) > 1:
-            notes.append(f"Of {len(candidates)} {kind} images, {file.path.name} was chosen.")
+        equals = sum(rank(other) == rank(file) for other in candidates)
+        if equals > 1:
+            notes.append(f"Of {equals} equal {kind} images, {file.path.name} was chosen.")
         return file.path, tuple(notes)
     return None, tuple(notes)
 

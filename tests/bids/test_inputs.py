@@ -374,7 +374,9 @@ class TestAnatomicals:
         dataset.image("sub-02_ses-2_run-1_T1w")
         series = only(find_series(dataset.settings()))
         assert series.t1w.name == "sub-01_ses-2_run-2_T1w.nii.gz"
-        assert series.assumptions == ("Of 4 T1w images, sub-01_ses-2_run-2_T1w.nii.gz was chosen.",)
+        assert series.assumptions == (
+            "Of 2 equal T1w images, sub-01_ses-2_run-2_T1w.nii.gz was chosen.",
+        )
 
     def test_another_session_is_said(self, dataset):
         dataset.megre("sub-01_ses-2")
