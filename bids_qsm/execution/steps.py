@@ -1,8 +1,9 @@
 """Restartable steps: a step whose inputs, parameters and code are unchanged is read back.
 
 A step's result is a frozen dataclass whose fields are arrays, numbers, texts, tuples of these, or
-dataclasses of the same kind.  It is kept as one ``.npz`` in a folder of the step; files that the step makes itself (transforms)
-lie beside it.  ``result.npz`` appears by an atomic rename, last: a step is either done or not.
+dataclasses of the same kind.  It is kept as one ``.npz`` in a folder of the step; files that the
+step makes itself (transforms) lie beside it.  ``result.npz`` appears by an atomic rename, last: a
+step is either done or not.
 """
 
 from __future__ import annotations
