@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bids_qsm.anatomy.template import load_template
+from bids_qsm.images import Image, voxel_sizes_mm
 from bids_qsm.labelling import Anatomy, Structures
 from bids_qsm.maps import Maps
 from bids_qsm.numerics.geometry import Bool, bounding_box, hz_per_ppm
@@ -149,8 +150,10 @@ def _registration(maps: Maps, anatomy: Anatomy) -> Iterator[Picture]:
 
 def _structures(maps: Maps, anatomy: Anatomy, structures: Structures) -> Iterator[Picture]:
     affine, table = maps.magnitude.affine, structures.atlas.table
-    labels = Labels(structures.labels.data, dict(zip(table["index"], table["name"], strict=True)))
-    region = _surroundings(structures.labels.data > 0)
+    # left and right share a colour, and a line of the legend
+    names = table["name"].str.replace(r"^(left|right)[ _-]", "", case=False, regex=True)
+    labels = Labels(structures.labels.data, dict(zip(table["index"], names, strict=True)))
+    region = _surroundings(structures.labels)
     caption = f"Labels of the atlas {structures.atlas.name}."
     if maps.chi:
         chi = maps.chi[0].result.chi_ppm
@@ -161,10 +164,13 @@ def _structures(maps: Maps, anatomy: Anatomy, structures: Structures) -> Iterato
     yield Picture("Structures", "labelst1w", "Structures on T1w", caption, (("", picture),))
 
 
-def _surroundings(labelled: Bool, margin: int = 8) -> Bool:
+def _surroundings(labels: Image, margin_mm: float = 12.0) -> Bool:
     """Return a box around the structures, so that they fill the picture."""
+    labelled = labels.data > 0
     region = np.zeros(labelled.shape, bool)
-    if labelled.any():
-        box = bounding_box(labelled)
-        region[tuple(slice(max(0, s.start - margin), s.stop + margin) for s in box)] = True
-    return region | (not labelled.any())
+    if not labelled.any():
+        return ~region
+    margins = [round(margin_mm / v) for v in voxel_sizes_mm(labels.affine)]
+    box = zip(bounding_box(labelled), margins, strict=True)
+    region[tuple(slice(max(0, s.start - m), s.stop + m) for s, m in box)] = True
+    return region
