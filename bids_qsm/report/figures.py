@@ -163,7 +163,7 @@ def mosaic(
     legend = {} if labels is None else labels.colours
     overlays = _overlays(affine, outline, labels, legend)
 
-    def draw(shades: int, width_px: int) -> Image.Image:
+    def draw(shades: int, width_px: int) -> list[Image.Image]:
         layout = lay_out(region, affine, width_px)
         canvas = np.zeros((layout.height, layout.width, 3), np.uint8)
         for cell in layout.cells:
@@ -174,9 +174,9 @@ def mosaic(
         image = add_footer(canvas, legend)
         draw_positions(image, layout)
         draw_colour_bar(image, scale.label, scale.colours, _ticks(scale, limits))
-        return image
+        return [image]
 
-    return _small_enough(draw)
+    return _small_enough(draw)[0]
 
 
 def registration_pair(
@@ -209,35 +209,38 @@ def registration_pair(
     """
     _refuse_other_shapes(fixed, moved, region)
     inside, lined = reoriented(region, affine), reoriented(moved, affine)
+    shown = [
+        (reoriented(v, affine), reoriented(np.isfinite(v), affine), _limits(v[region], MAGNITUDE))
+        for v in (fixed, moved)
+    ]
 
-    def picture(volume: NDArray, name: str) -> bytes:
-        limits = _limits(volume[region], MAGNITUDE)
-        shown, drawn = reoriented(volume, affine), reoriented(np.isfinite(volume), affine)
-
-        def draw(shades: int, width_px: int) -> Image.Image:
-            layout = lay_out(region, affine, width_px)
+    def draw(shades: int, width_px: int) -> list[Image.Image]:
+        layout = lay_out(region, affine, width_px)
+        edges = {cell: _edges(lined, inside, layout, cell) for cell in layout.cells}
+        images = []
+        for (volume, drawn, limits), name in zip(shown, names, strict=True):
             canvas = np.zeros((layout.height, layout.width, 3), np.uint8)
             for cell in layout.cells:
-                tile = _coloured(shown, drawn, layout, cell, MAGNITUDE, limits, shades)
-                tile[_edges(lined, inside, layout, cell)] = EDGES
+                tile = _coloured(volume, drawn, layout, cell, MAGNITUDE, limits, shades)
+                tile[edges[cell]] = EDGES
                 _put(canvas, tile, cell)
             image = add_footer(canvas, {})
             draw_positions(image, layout)
             write_names(image, name, f"lines: edges of {names[1]}", EDGES)
-            return image
+            images.append(image)
+        return images
 
-        return _small_enough(draw)
+    first, second = _small_enough(draw)
+    return first, second
 
-    return picture(fixed, names[0]), picture(moved, names[1])
 
-
-def _small_enough(draw: Callable[[int, int], Image.Image]) -> bytes:
-    """Return the picture as fine as :data:`MAX_BYTES` allows."""
+def _small_enough(draw: Callable[[int, int], list[Image.Image]]) -> list[bytes]:
+    """Return pictures, all of one width, as fine as :data:`MAX_BYTES` allows for each."""
     for shades, width_px in SHADES_AND_WIDTHS_PX:
-        png = encode_png(draw(shades, width_px))
-        if len(png) <= MAX_BYTES:
+        pngs = [encode_png(image) for image in draw(shades, width_px)]
+        if max(map(len, pngs)) <= MAX_BYTES:
             break
-    return png
+    return pngs
 
 
 def _refuse_other_shapes(volume: NDArray, *others: NDArray | None) -> None:

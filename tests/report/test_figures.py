@@ -213,6 +213,19 @@ def test_registration_pair_has_the_same_lines_on_both() -> None:
     assert (one != two).any(axis=-1).sum() > 10_000
 
 
+def test_registration_pair_of_a_noisy_and_a_smooth_image_has_one_size(
+    rng: np.random.Generator,
+) -> None:
+    smooth = np.ones((160, 160, 60), np.float32)
+    noisy = rng.uniform(size=smooth.shape).astype(np.float32)
+    region = np.ones(smooth.shape, bool)
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    pair = registration_pair(noisy, smooth, affine, region=region, names=("a", "b"))
+    one, two = (pixels_of(png) for png in pair)
+    assert one.shape == two.shape
+    assert one.shape[1] < WIDTH_PX
+
+
 def test_edges_lie_on_the_border_of_a_ball() -> None:
     place = world_mm(AFFINES["RAS"])
     ball = np.linalg.norm(place, axis=-1) < 20
