@@ -27,10 +27,15 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _run(out_dir: Path, labels_file: Path | None, options: DatasetOptions) -> int:
     from bids_qsm.images import load_image
-    from bids_qsm.phantom.anatomy import default_labels
+    from bids_qsm.phantom.anatomy import canonical, default_labels
     from bids_qsm.phantom.dataset import write_dataset
+    from bids_qsm.phantom.surroundings import fill_gaps
 
-    labels = load_image(labels_file, "int16") if labels_file else default_labels()
+    if labels_file:
+        image = canonical(load_image(labels_file, "int16"))
+        labels = image.like(fill_gaps(image.data, min(image.geometry.voxel_mm)))
+    else:
+        labels = default_labels()
     for warning in write_dataset(out_dir, labels, options):
         print(f"warning: {warning}", file=sys.stderr)  # noqa: T201
     return 0

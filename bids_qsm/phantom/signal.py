@@ -78,11 +78,7 @@ def simulate_megre(phantom: Phantom, acquisition: Acquisition) -> Megre:
     ValueError
         If the head has no brain, or the echo times do not fit the repetition time.
     """
-    if not acquisition.te_s or max(acquisition.te_s) >= acquisition.repetition_time_s:
-        raise ValueError(
-            f"the last echo time must be shorter than the repetition time, "
-            f"{acquisition.repetition_time_s} s, got {acquisition.te_s}."
-        )
+    _check_echo_times(acquisition)
     rng = np.random.default_rng(acquisition.seed)
     pose = np.eye(4)
     skip = np.zeros(3, int)
@@ -115,6 +111,14 @@ def simulate_megre(phantom: Phantom, acquisition: Acquisition) -> Megre:
         mean(total, blocks),
         mean(local, blocks),
     )
+
+
+def _check_echo_times(acquisition: Acquisition) -> None:
+    if not acquisition.te_s or max(acquisition.te_s) >= acquisition.repetition_time_s:
+        raise ValueError(
+            f"the last echo time must be shorter than the repetition time, "
+            f"{acquisition.repetition_time_s} s, got {acquisition.te_s}."
+        )
 
 
 def _slab(phantom: Phantom, acquisition: Acquisition, skip: NDArray) -> tuple[slice, ...]:

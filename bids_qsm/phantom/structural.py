@@ -79,11 +79,7 @@ def simulate_structural(
     source = moved @ phantom.affine
     low = (0, 0, phantom.first_plane(below_brain_mm))
     shape, affine = _upright_grid(low, phantom.labels.shape, source, voxel_mm)
-    image = phantom.table([getattr(tissue, contrast) for tissue in phantom.tissues])[phantom.labels]
-    image *= 1 + np.float32(0.03) * smooth_noise(rng, image.shape, phantom.voxel_mm, 2.0)
-    # a voxel's own blur is some half of its size; the simulation's voxels have theirs already
-    sigma = [0.5 * voxel_mm / v for v in phantom.voxel_mm]
-    image = ndimage.gaussian_filter(image, sigma, truncate=3.0)
+    image = _weighted(phantom, contrast, rng, voxel_mm)
     bias = smooth_noise(rng, shape, (voxel_mm,) * 3, 55.0)
     data, labels = np.empty(shape, np.int16), np.empty(shape, np.int16)
     to_source = np.linalg.inv(source)
@@ -99,6 +95,17 @@ def simulate_structural(
         data[slab] = np.rint(size * white_matter_units)
         labels[slab] = ndimage.map_coordinates(phantom.labels, voxel, order=0)
     return Structural(data, labels, affine, moved)
+
+
+def _weighted(
+    phantom: Phantom, contrast: str, rng: np.random.Generator, voxel_mm: float
+) -> NDArray[np.float32]:
+    """Return the image before sampling: texture, and the blur of the voxels to come."""
+    image = phantom.table([getattr(tissue, contrast) for tissue in phantom.tissues])[phantom.labels]
+    image *= 1 + np.float32(0.03) * smooth_noise(rng, image.shape, phantom.voxel_mm, 2.0)
+    # a voxel's own blur is some half of its size; the simulation's voxels have theirs already
+    sigma = [0.5 * voxel_mm / v for v in phantom.voxel_mm]
+    return ndimage.gaussian_filter(image, sigma, truncate=3.0)
 
 
 def _upright_grid(

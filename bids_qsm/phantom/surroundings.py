@@ -83,7 +83,7 @@ def add(labels: Labels, grid: Grid) -> None:
     brain = is_brain(labels)
     _add_cord(labels, grid)
     distance = _distance_mm(brain)
-    head = _closed((distance < SHELLS[-1][0]) | union(grid, FACE_AND_NECK), 12.0)
+    head = closed((distance < SHELLS[-1][0]) | union(grid, FACE_AND_NECK), 12.0)
     free = head & (labels == AIR)
     depth = ndimage.distance_transform_edt(head).astype(np.float32)
     labels[free] = np.where(depth < 5, FAT, MUSCLE)[free]
@@ -104,12 +104,21 @@ def add(labels: Labels, grid: Grid) -> None:
 
 def _distance_mm(brain: Bool, closing_mm: float = 10.0) -> np.ndarray:
     """Return the distance from the brain with its sulci and fissures closed (float32)."""
-    closed = _closed(brain, closing_mm)
-    return ndimage.distance_transform_edt(~closed).astype(np.float32)
+    return ndimage.distance_transform_edt(~closed(brain, closing_mm)).astype(np.float32)
 
 
-def _closed(mask: Bool, mm: float) -> Bool:
-    """Fill up gaps narrower than twice ``mm``; the neck goes on below the grid."""
+def fill_gaps(labels: Labels, voxel_mm: float = 1.0) -> Labels:
+    """Return a whole-head label map without air in the gaps and fissures of the brain.
+
+    Segmentations leave some voxels within the brain without a label; as air they would make
+    strong fields.  They become CSF.
+    """
+    gaps = closed(is_brain(labels), 6.0 / voxel_mm) & (labels == AIR)
+    return np.where(gaps, np.int16(CSF), labels)
+
+
+def closed(mask: Bool, mm: float) -> Bool:
+    """Fill up gaps of 1 mm voxels narrower than twice ``mm``; the neck goes on below the grid."""
     # worked out on every second voxel, for speed: the distance is smooth enough to interpolate
     rim = int(mm) // 2 + 2
     coarse = np.pad(mask[::2, ::2, ::2], ((rim, rim), (rim, rim), (0, rim)))

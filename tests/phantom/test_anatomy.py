@@ -12,6 +12,7 @@ import pytest
 
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.phantom import anatomy
+from bids_qsm.phantom.surroundings import fill_gaps
 from bids_qsm.phantom.tissues import is_brain, tissues_of
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "data_examples"
@@ -74,6 +75,16 @@ def test_brain_is_enclosed(head):
 def _inside(head, position) -> bool:
     index = np.rint(np.linalg.inv(head.affine) @ [*position, 1])[:3]
     return bool((index >= 0).all() and (index < head.shape).all())
+
+
+def test_gaps_in_a_brain_are_filled_and_the_air_around_it_is_not(small_labels):
+    labels = small_labels.data.copy()
+    labels[24, 28, 22:24] = 0
+    filled = fill_gaps(labels, voxel_mm=3.0)
+    assert (filled[24, 28, 22:24] == 24).all()
+    rest = np.ones(labels.shape, bool)
+    rest[24, 28, 22:24] = False
+    np.testing.assert_array_equal(filled[rest], labels[rest])
 
 
 def test_missing_package_is_said(monkeypatch):
