@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bids_qsm.anatomy.template import load_template
-from bids_qsm.images import Image, voxel_sizes_mm
 from bids_qsm.labelling import Anatomy, Structures
 from bids_qsm.maps import Maps
-from bids_qsm.numerics.geometry import Bool, bounding_box, hz_per_ppm
+from bids_qsm.numerics.geometry import hz_per_ppm
 from bids_qsm.report import figures
 from bids_qsm.report.figures import Labels, mosaic, registration_pair
 
@@ -52,12 +51,15 @@ def _inputs(maps: Maps) -> Iterator[Picture]:
         (("", mosaic(volume, affine, figures.MAGNITUDE, region=maps.brain, outline=maps.brain)),),
     )
     if maps.first_phase is not None and maps.total is not None:
+        # noise in the air says nothing, and makes a large file
+        head = volume > 0.08 * np.percentile(volume, 99)
+        phase = mosaic(maps.first_phase, affine, figures.PHASE, region=maps.brain, support=head)
         yield Picture(
             "Input",
             "phase",
             "Phase of the first echo",
             "As measured: wrapped, with the coils' phase offset.",
-            (("", mosaic(maps.first_phase, affine, figures.PHASE, region=maps.brain)),),
+            (("", phase),),
         )
         quality = mosaic(
             maps.total.quality,
@@ -84,7 +86,18 @@ def _fields(maps: Maps) -> Iterator[Picture]:
             "totalfield",
             "Total field",
             "Unwrapped and fitted over the echoes; it is ruled by air and bone around the brain.",
-            (("", mosaic(total, affine, figures.TOTAL_FIELD, region=maps.total.mask)),),
+            (
+                (
+                    "",
+                    mosaic(
+                        total,
+                        affine,
+                        figures.TOTAL_FIELD,
+                        region=maps.brain,
+                        support=maps.total.mask,
+                    ),
+                ),
+            ),
         )
     if maps.local is not None:
         local_hz = maps.local.field_ppm * np.float32(hz_per_ppm(maps.b0_t))
@@ -93,7 +106,18 @@ def _fields(maps: Maps) -> Iterator[Picture]:
             "localfield",
             "Local field",
             "What is left when the background field is removed: the field of the tissue itself.",
-            (("", mosaic(local_hz, affine, figures.LOCAL_FIELD, region=maps.local.mask)),),
+            (
+                (
+                    "",
+                    mosaic(
+                        local_hz,
+                        affine,
+                        figures.LOCAL_FIELD,
+                        region=maps.brain,
+                        support=maps.local.mask,
+                    ),
+                ),
+            ),
         )
 
 
@@ -107,7 +131,18 @@ def _results(maps: Maps) -> Iterator[Picture]:
             "chi",
             "Susceptibility χ",
             f"In ppm, {relative}; iron is bright, myelin and calcium are dark.",
-            (("", mosaic(chi.result.chi_ppm, affine, figures.CHI, region=maps.local.mask)),),
+            (
+                (
+                    "",
+                    mosaic(
+                        chi.result.chi_ppm,
+                        affine,
+                        figures.CHI,
+                        region=maps.brain,
+                        support=maps.local.mask,
+                    ),
+                ),
+            ),
         )
     if maps.relaxation is not None:
         r2star = mosaic(maps.relaxation.r2star_per_s, affine, figures.R2STAR, region=maps.brain)
@@ -153,24 +188,12 @@ def _structures(maps: Maps, anatomy: Anatomy, structures: Structures) -> Iterato
     # left and right share a colour, and a line of the legend
     names = table["name"].str.replace(r"^(left|right)[ _-]", "", case=False, regex=True)
     labels = Labels(structures.labels.data, dict(zip(table["index"], names, strict=True)))
-    region = _surroundings(structures.labels)
+    region = structures.labels.data > 0
     caption = f"Labels of the atlas {structures.atlas.name}."
-    if maps.chi:
-        chi = maps.chi[0].result.chi_ppm
-        picture = mosaic(chi, affine, figures.CHI, region=region, labels=labels)
+    if maps.chi and maps.local is not None:
+        chi, known = maps.chi[0].result.chi_ppm, maps.local.mask
+        picture = mosaic(chi, affine, figures.CHI, region=region, support=known, labels=labels)
         yield Picture("Structures", "labelschi", "Structures on χ", caption, (("", picture),))
     t1w = anatomy.t1w_on_grid().data
-    picture = mosaic(t1w, affine, figures.MAGNITUDE, region=region, labels=labels)
+    picture = mosaic(t1w, affine, figures.T1W, region=region, labels=labels)
     yield Picture("Structures", "labelst1w", "Structures on T1w", caption, (("", picture),))
-
-
-def _surroundings(labels: Image, margin_mm: float = 12.0) -> Bool:
-    """Return a box around the structures, so that they fill the picture."""
-    labelled = labels.data > 0
-    region = np.zeros(labelled.shape, bool)
-    if not labelled.any():
-        return ~region
-    margins = [round(margin_mm / v) for v in voxel_sizes_mm(labels.affine)]
-    box = zip(bounding_box(labelled), margins, strict=True)
-    region[tuple(slice(max(0, s.start - m), s.stop + m) for s, m in box)] = True
-    return region

@@ -1,0 +1,405 @@
+"""The participant level as a user runs it, from files to files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from bids_qsm.cli import main
+from bids_qsm.images import Image, encode_image, load_image
+from bids_qsm.numerics.geometry import Geometry, convolve, dipole_kernel, hz_per_ppm
+from bids_qsm.report.record import record_from_json
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "data_examples" / "bids"
+
+
+def run(bids: Path, out: Path, *words: str) -> int:
+    return main([str(bids), str(out), "participant", *words])
+
+
+def validate(folder: Path) -> None:
+    done = subprocess.run(
+        ["bids-validator-deno", "--json", str(folder)], capture_output=True, text=True, check=False
+    )
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert [i for i in issues if i["severity"] == "error"] == []
+
+
+def copy_subject(bids: Path, name: str) -> Path:
+    """Add the examples' second subject, without its T1w, under another name."""
+    folder = bids / f"sub-{name}" / "anat"
+    folder.mkdir(parents=True)
+    for source in (EXAMPLES / "sub-02" / "anat").glob("*MEGRE*"):
+        shutil.copy(source, folder / source.name.replace("sub-02", f"sub-{name}"))
+    return folder
+
+
+def new_dataset(folder: Path) -> Path:
+    folder.mkdir()
+    shutil.copy(EXAMPLES / "dataset_description.json", folder)
+    return folder
+
+
+def change_json(path: Path, **fields: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def change_image(path: Path, change: Callable[[np.ndarray, np.ndarray], tuple]) -> None:
+    """Rewrite an image (as float32) with other data and affine."""
+    image = load_image(path)
+    data, affine = change(image.data, image.affine)
+    path.write_bytes(encode_image(Image(np.asarray(data, np.float32), affine)))
+
+
+def part(folder: Path, echo: int, kind: str, extension: str = "nii.gz") -> Path:
+    return next(folder.glob(f"*_echo-{echo}_part-{kind}_MEGRE.{extension}"))
+
+
+def each(folder: Path, pattern: str, change: Callable[[np.ndarray, np.ndarray], tuple]) -> None:
+    for path in folder.glob(pattern):
+        change_image(path, change)
+
+
+def break_phase_range(folder: Path) -> None:
+    each(folder, "*phase*.nii.gz", lambda d, a: (d * 31.0, a))
+
+
+def break_filter(folder: Path) -> None:
+    """Divide out the smooth phase, as scanners do for SWI."""
+    for echo in range(1, 5):
+        magnitude = load_image(part(folder, echo, "mag")).data
+
+        def filtered(
+            phase: np.ndarray, affine: np.ndarray, magnitude: np.ndarray = magnitude
+        ) -> tuple:
+            signal = magnitude * np.exp(1j * phase)
+            spectrum = np.fft.fftn(signal, axes=(0, 1))
+            window = np.ones((1, 1, 1))
+            for axis in (0, 1):
+                position = np.abs(np.fft.fftfreq(signal.shape[axis])) * 8
+                hann = np.where(position < 1, 0.5 + 0.5 * np.cos(np.pi * position), 0)
+                window = window * np.expand_dims(hann, [i for i in range(3) if i != axis])
+            smooth = np.fft.ifftn(spectrum * window, axes=(0, 1))
+            return np.angle(signal * np.conj(smooth)), affine
+
+        change_image(part(folder, echo, "phase"), filtered)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "nophase": (lambda f: part(f, 3, "phase").unlink(), "phase"),
+    "noecho": (
+        lambda f: [p.write_text("{}") for p in f.glob("*echo-2*.json")],
+        "EchoTime",
+    ),
+    "nofield": (
+        lambda f: [change_json(p, MagneticFieldStrength=None) for p in f.glob("*.json")],
+        "MagneticFieldStrength",
+    ),
+    "millisec": (
+        lambda f: [change_json(p, EchoTime=4.0 * (i + 1)) for i in range(4)
+                   for p in f.glob(f"*echo-{i + 1}*.json")],
+        "milliseconds",
+    ),
+    "shape": (
+        lambda f: change_image(part(f, 2, "mag"), lambda d, a: (d[:-1], a)),
+        "shape",
+    ),
+    "affine": (
+        lambda f: change_image(part(f, 2, "mag"), lambda d, a: (d, a + np.diag([0.1, 0, 0, 0]))),
+        "affine",
+    ),
+    "slices": (
+        lambda f: each(f, "*.nii.gz", lambda d, a: (d[:, :, :2], a)),
+        "slices",
+    ),
+    "nan": (
+        lambda f: change_image(part(f, 2, "phase"), lambda d, a: (d * np.nan, a)),
+        "NaN",
+    ),
+    "constant": (
+        lambda f: change_image(part(f, 2, "mag"), lambda d, a: (d * 0 + 7, a)),
+        "constant",
+    ),
+    "range": (break_phase_range, "units_per_turn"),
+    "filtered": (break_filter, "high-pass filtered"),
+    "truncated": (lambda f: truncate(part(f, 2, "mag")), "damaged or cut short"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def with_bad_subjects(tmp_path_factory) -> tuple[Path, Path, int, str]:
+    """One dataset with every fault, and one good subject at each end, processed once."""
+    import contextlib
+    import io
+
+    folder = tmp_path_factory.mktemp("bad")
+    bids, out = new_dataset(folder / "bids"), folder / "out"
+    copy_subject(bids, "aa")
+    copy_subject(bids, "zz")
+    for name, (spoil, _) in BROKEN.items():
+        spoil(copy_subject(bids, name))
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        status = run(bids, out, "--nprocs", "2", "--omp-nthreads", "1")
+    return bids, out, status, said.getvalue()
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_bad_subject_is_refused_in_a_sentence_and_leaves_nothing(with_bad_subjects, name) -> None:
+    bids, out, status, said = with_bad_subjects
+    assert status == 1
+    lines = [line for line in said.splitlines() if f"sub-{name}:" in line]
+    assert len(lines) == 1
+    assert BROKEN[name][1] in lines[0]
+    assert str(bids) in lines[0]
+    assert "fault in the program" not in lines[0]
+    left = [p for p in out.rglob(f"*sub-{name}*") if "logs" not in p.parts]
+    assert left == []
+    assert not (out / "logs" / f"sub-{name}_record.json").exists()
+
+
+def test_other_subjects_are_processed_all_the_same(with_bad_subjects) -> None:
+    _, out, _, said = with_bad_subjects
+    for name in ("aa", "zz"):
+        assert (out / f"sub-{name}" / "anat" / f"sub-{name}_Chimap.nii.gz").exists()
+        assert (out / f"sub-{name}.html").exists()
+    assert "2 processed" in said
+    assert not list(out.glob(".staging*"))
+    assert not (out / ".work").exists() or not any((out / ".work").glob("sub-aa*"))
+    validate(out)
+
+
+def test_equal_subjects_give_equal_bytes(with_bad_subjects) -> None:
+    _, out, _, _ = with_bad_subjects
+    for path in sorted((out / "sub-aa" / "anat").glob("*.nii.gz")):
+        twin = out / "sub-zz" / "anat" / path.name.replace("sub-aa", "sub-zz")
+        assert path.read_bytes() == twin.read_bytes()
+
+
+def test_finished_subjects_are_not_run_again_and_vanished_ones_are(
+    with_bad_subjects, tmp_path, capsys
+) -> None:
+    bids, out, _, _ = with_bad_subjects
+    again = tmp_path / "out"
+    shutil.copytree(out, again)
+    chi = again / "sub-zz" / "anat" / "sub-zz_Chimap.nii.gz"
+    before = chi.read_bytes()
+    chi.unlink()
+    run(bids, again, "--participant-label", "aa", "sub-zz")
+    said = capsys.readouterr().out
+    assert "1 processed, 1 already done" in said
+    assert chi.read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory) -> dict[str, np.ndarray]:
+    """Susceptibility of one series that is stored in every form that scanners have."""
+    folder = tmp_path_factory.mktemp("forms")
+    bids = new_dataset(folder / "bids")
+    base = copy_subject(bids, "radians")
+    magnitude = {e: load_image(part(base, e, "mag")) for e in range(1, 5)}
+    phase = {e: load_image(part(base, e, "phase")).data for e in range(1, 5)}
+    for name in ("integer", "signed", "slope", "complex", "reversed"):
+        copy_subject(bids, name)
+    for echo in range(1, 5):
+        like, radians = magnitude[echo], phase[echo]
+
+        def save(name: str, data: np.ndarray, kind: str = "phase", echo: int = echo) -> None:
+            path = part(bids / f"sub-{name}" / "anat", echo, kind)
+            path.write_bytes(encode_image(Image(data, magnitude[echo].affine)))
+
+        save("radians", radians)
+        turns = (radians + np.pi) / (2 * np.pi)
+        save("integer", np.minimum(np.rint(turns * 4096), 4095).astype(np.int16))
+        save("signed", np.clip(np.rint((turns - 0.5) * 8192), -4096, 4095).astype(np.int16))
+        slope = nib.Nifti1Image(np.rint(turns * 4095).astype(np.int16), like.affine)
+        slope.header.set_slope_inter(2 * np.pi / 4095, -np.pi)
+        nib.save(slope, part(bids / "sub-slope" / "anat", echo, "phase"))
+        save("reversed", -radians)
+        folder_complex = bids / "sub-complex" / "anat"
+        for kind, function, old in (("real", np.cos, "mag"), ("imag", np.sin, "phase")):
+            save("complex", (like.data * function(radians)).astype(np.float32), old)
+            for extension in ("nii.gz", "json"):
+                path = part(folder_complex, echo, old, extension)
+                path.rename(path.with_name(path.name.replace(f"part-{old}", f"part-{kind}")))
+    settings = folder / "reversed.toml"
+    settings.write_text("[phase]\nsign = -1\n")
+    names = ("radians", "integer", "signed", "slope", "complex")
+    words = ("--nprocs", "2", "--omp-nthreads", "1")
+    assert run(bids, folder / "out", "--participant-label", *names, *words) == 0
+    assert (
+        run(bids, folder / "out", "--participant-label", "reversed", "--config-file", str(settings))
+        == 0
+    )
+    return {
+        n: load_image(folder / "out" / f"sub-{n}" / "anat" / f"sub-{n}_Chimap.nii.gz").data
+        for n in (*names, "reversed")
+    }
+
+
+@pytest.mark.parametrize("name", ["integer", "signed", "slope", "complex", "reversed"])
+def test_every_form_of_phase_gives_the_same_susceptibility(forms, name) -> None:
+    difference = (forms[name] - forms["radians"])[forms["radians"] != 0]
+    assert np.sqrt(np.mean(difference**2)) < 1e-3
+    assert forms["radians"].std() > 0.02
+
+
+@pytest.mark.parametrize("background", ["pdf", "vsharp"])
+def test_sphere_of_known_susceptibility_through_the_whole_chain(tmp_path, background) -> None:
+    """A +0.1 ppm sphere in an oblique, anisotropic volume reads +0.1 ppm."""
+    turn = np.deg2rad(20.0)
+    affine = np.eye(4)
+    affine[:3, :3] = [
+        [1, 0, 0],
+        [0, np.cos(turn), -np.sin(turn)],
+        [0, np.sin(turn), np.cos(turn)],
+    ] @ np.diag([1.2, 1.0, 2.0])
+    shape, b0_t = (90, 101, 48), 3.0
+    geometry = Image(np.zeros(shape), affine).geometry
+    axes = [(np.arange(n) - n // 2) * v for n, v in zip(shape, geometry.voxel_mm, strict=True)]
+    x, y, z = np.meshgrid(*axes, indexing="ij")
+    brain = (x / 42) ** 2 + (y / 40) ** 2 + (z / 38) ** 2 < 1
+    sphere = x**2 + y**2 + z**2 < 10**2
+    chi = np.where(sphere, 0.1, 0).astype(np.float32) + np.where(brain, 0, 9.4).astype(np.float32)
+    field_ppm = wide_field(chi - 9.4 * (chi > 5), geometry)
+    folder = new_dataset(tmp_path / "bids") / "sub-01" / "anat"
+    folder.mkdir(parents=True)
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    (masks / "sub-01_label-brain_mask.nii.gz").write_bytes(encode_image(Image(brain, affine)))
+    for echo, te_s in enumerate((0.004, 0.010, 0.016, 0.022), start=1):
+        magnitude = np.where(brain, 1000 * np.exp(-20 * te_s), 0.1).astype(np.float32)
+        phase = np.angle(np.exp(2j * np.pi * hz_per_ppm(b0_t) * field_ppm * te_s))
+        stem = f"sub-01_echo-{echo}_part-"
+        for kind, data in (("mag", magnitude), ("phase", phase.astype(np.float32))):
+            (folder / f"{stem}{kind}_MEGRE.nii.gz").write_bytes(encode_image(Image(data, affine)))
+            fields = {"EchoTime": te_s, "MagneticFieldStrength": b0_t}
+            (folder / f"{stem}{kind}_MEGRE.json").write_text(json.dumps(fields))
+    settings = tmp_path / "s.toml"
+    settings.write_text(
+        f'[background]\nmethod = "{background}"\n[phase]\nunits_per_turn = {2 * np.pi}\n'
+    )
+    words = ("--config-file", str(settings), "-d", f"mask={masks}")
+    assert run(tmp_path / "bids", tmp_path / "out", *words) == 0
+    found = load_image(tmp_path / "out" / "sub-01" / "anat" / "sub-01_Chimap.nii.gz").data
+    inner = x**2 + y**2 + z**2 < 8**2
+    around = brain & (x**2 + y**2 + z**2 > 14**2) & (x**2 + y**2 + z**2 < 25**2)
+    assert found[inner].mean() - found[around].mean() == pytest.approx(0.1, abs=0.005)
+
+
+def wide_field(chi: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Return the field of a susceptibility map, without wrap-around."""
+    wide = geometry.with_shape(tuple(2 * n for n in geometry.shape))  # type: ignore[arg-type]
+    padded = np.zeros(wide.shape, np.float32)
+    inside = tuple(slice(n // 2, n // 2 + n) for n in geometry.shape)
+    padded[inside] = chi
+    return convolve(padded, dipole_kernel(wide))[inside]
+
+
+@pytest.mark.slow
+def test_whole_job_with_a_t1w(tmp_path, capsys) -> None:
+    out = tmp_path / "out"
+    words = ("--participant-label", "02", "--nprocs", "2")
+    assert run(EXAMPLES, out, *words) == 0
+    validate(out)
+    record = record_from_json((out / "logs" / "sub-02_record.json").read_text())
+    assert record.has_t1w
+    assert record.has_phase
+    assert record.reference is not None
+    assert record.reference.region == "lateral-ventricle CSF"
+    assert all((out / path).exists() for path in record.outputs)
+    assert record.table is not None
+    table = pd.read_csv(out / record.table, sep="\t", keep_default_na=False)
+    chi = table[(table.measure == "Chimap") & (table.reference == "lateral-ventricle CSF")]
+    mean = chi.set_index("name")["mean"]
+    for side in ("Left", "Right"):
+        assert mean[f"{side} pallidum"] > mean[f"{side} thalamus"] + 0.04
+        assert mean[f"{side} putamen"] > mean[f"{side} thalamus"]
+    r2star = table[table.measure == "R2starmap"].set_index("name")["mean"]
+    assert r2star["Left pallidum"] > r2star["Left thalamus"]
+    assert_places_agree(out)
+    page = (out / "sub-02.html").read_text()
+    assert "data:image/png;base64" in page
+    assert "Consensus" in page
+    assert main([str(EXAMPLES), str(out), "group"]) == 0
+    group = pd.read_csv(out / "group_regions.tsv", sep="\t", keep_default_na=False)
+    assert set(group["participant_id"]) == {"sub-02"}
+    assert group["group"].unique().tolist() == ["control"]
+    validate(out)
+
+
+def assert_places_agree(out: Path) -> None:
+    """Labels in each space lie at the same places of the head as the nuclei of that space."""
+    anat = out / "sub-02" / "anat"
+    for space in ("orig", "T1w", "MNI152NLin2009cAsym"):
+        labels = next(anat.glob(f"*space-{space}_*dseg.nii.gz"))
+        pattern = "sub-02_Chimap" if space == "orig" else f"*space-{space}*Chimap"
+        chi = load_image(next(anat.glob(f"{pattern}.nii.gz"))).data
+        values = load_image(labels, np.int16).data
+        pallidum = np.isin(values, (13, 52)) & (chi != 0)
+        thalamus = np.isin(values, (10, 49)) & (chi != 0)
+        assert chi[pallidum].mean() > chi[thalamus].mean() + 0.03
+
+
+def test_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path, capsys) -> None:
+    assert run(EXAMPLES, tmp_path / "out", "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "3 series would be processed" in said
+    assert "sub-01_ses-2: 4 echoes, phase" in said
+    assert "inversion (" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_boilerplate_needs_no_data(tmp_path, capsys) -> None:
+    assert run(tmp_path / "absent", tmp_path / "out", "--boilerplate-only") == 0
+    said = capsys.readouterr().out
+    assert "ROMEO" in said
+    assert "## References" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('[inversion]\nmethod = "magic"\n', "inversion has no method 'magic'"),
+        ("[inversion]\nlambda_ = 3\n", "has no option 'lambda_'"),
+    ],
+)
+def test_wrong_method_ends_the_run_at_once(tmp_path, capsys, text, sentence) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(text)
+    assert run(EXAMPLES, tmp_path / "out", "--config-file", str(file)) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "sentence"),
+    [
+        (("--participant-label", "99"), 1, "sub-99"),
+        (("-d", "lesions=/nowhere"), 2, "'lesions' is not used"),
+        (("-d", "mask=/nowhere"), 66, "no such folder"),
+        (("--atlas", "/nowhere"), 66, "no such atlas"),
+    ],
+)
+def test_wrong_words_give_a_sentence(tmp_path, capsys, words, status, sentence) -> None:
+    assert run(EXAMPLES, tmp_path / "out", *words) == status
+    said = capsys.readouterr()
+    assert sentence in said.out + said.err
+
+
+def test_unwritable_output_is_said(tmp_path, capsys) -> None:
+    (tmp_path / "file").write_text("")
+    assert run(EXAMPLES, tmp_path / "file" / "out") == 73
+    assert "cannot be written" in capsys.readouterr().err
