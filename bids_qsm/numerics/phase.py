@@ -28,8 +28,8 @@ The two scales that are nearest to each other differ by a factor of 1.3.
 """
 _ROUNDING = 2e-3
 _FILTERED_SPREAD_RAD = 0.15
-"""Heads measured and simulated: 0.4 and more; the same after filtering: 0.06 and less."""
-_LARGE_SCALES = 4
+"""Heads, measured and simulated: 0.3 and more; the same after filtering: 0.07 and less."""
+_LARGE_SCALES = 3
 """Highest number of periods over the field of view that counts as a large scale."""
 
 
