@@ -24,6 +24,7 @@ WORST = 255
 
 _TURN = 2 * math.pi
 _NOTHING = -1
+_DARK = 1e-30
 
 
 @njit(cache=True)
@@ -194,24 +195,21 @@ def predict_phase(
     known: NDArray[np.int64],
     echo: int,
     mask: Bool,
-    offset_weight: float,
 ) -> Float32:
     """Return what the echoes that are unwrapped say of another one.
 
-    A line in echo time is fitted to the known echoes of each voxel, each weighted by its squared
-    magnitude; its value at an echo time of zero is held near zero.
+    In each voxel a line through zero at an echo time of zero is fitted to the known echoes, each
+    weighted by its squared magnitude.
 
     Parameters
     ----------
     unwrapped, magnitude : ndarray of float32, shape (x, y, z, echo)
     te_s : ndarray of float64, shape (echo,)
     known : ndarray of int64
-        Echoes that are unwrapped; the first of them has a weight of one.
+        Echoes that are unwrapped.
     echo : int
         The echo to predict.
     mask : ndarray of bool, shape (x, y, z)
-    offset_weight : float
-        Weight of "the phase is zero at an echo time of zero".
 
     Returns
     -------
@@ -225,19 +223,12 @@ def predict_phase(
             for z in range(nz):
                 if not mask[x, y, z]:
                     continue
-                brightness = max(magnitude[x, y, z, known[0]], 1e-30)
-                w, wt, wtt, wp, wtp = offset_weight, 0.0, 0.0, 0.0, 0.0
+                brightest = max(magnitude[x, y, z].max(), _DARK)
+                phase_sum, te_sum = 0.0, 0.0
                 for k in known:
                     # never nothing, so that the line stays defined
-                    weight = max((magnitude[x, y, z, k] / brightness) ** 2, 1e-6)
-                    t, p = te_s[k] / te_s[known[0]], unwrapped[x, y, z, k]
-                    w += weight
-                    wt += weight * t
-                    wtt += weight * t * t
-                    wp += weight * p
-                    wtp += weight * t * p
-                determinant = w * wtt - wt * wt
-                slope = (w * wtp - wt * wp) / determinant
-                offset = (wtt * wp - wt * wtp) / determinant
-                predicted[x, y, z] = offset + slope * te_s[echo] / te_s[known[0]]
+                    weight = te_s[k] * max((magnitude[x, y, z, k] / brightest) ** 2, 1e-6)
+                    phase_sum += weight * unwrapped[x, y, z, k]
+                    te_sum += weight * te_s[k]
+                predicted[x, y, z] = te_s[echo] * phase_sum / te_sum
     return predicted

@@ -24,8 +24,6 @@ from bids_qsm.numerics.romeo import (
 _TURN = 2 * np.pi
 _LARGEST_RATIO = 3.0
 """Of the second echo's time to the template's: it is by how much the template's noise grows."""
-_OFFSET_WEIGHT = 0.04
-"""Squared ratio of the template's noise (about 0.1 rad) to what is left of the offset (0.5 rad)."""
 
 
 def romeo(
@@ -39,9 +37,9 @@ def romeo(
     """Unwrap by region growing along the most reliable edges between voxels (ROMEO).
 
     One early echo, the template, is unwrapped in space.  The others follow from it in time, each
-    from a line through the echoes that are already unwrapped, which does not let the template's
-    noise grow with the echo time.  Whole turns of a connected part of the mask are free: they
-    are chosen so that the median of the template is nearest to zero.
+    from a line through all echoes that are already unwrapped: from the template alone, its noise
+    and what is left of its offset would grow with the echo time.  Whole turns of a connected part
+    of the mask are free: they are chosen so that the median of the template is nearest to zero.
 
     Parameters
     ----------
@@ -79,9 +77,7 @@ def romeo(
     unwrapped[..., template] = _unwrap_echo(wrapped, strength, times, template, inside)
     known = [template]
     for echo in [*range(template + 1, len(te_s)), *reversed(range(template))]:
-        predicted = predict_phase(
-            unwrapped, strength, times, np.array(known), echo, inside, _OFFSET_WEIGHT
-        )
+        predicted = predict_phase(unwrapped, strength, times, np.array(known), echo, inside)
         if each_echo:
             values = _unwrap_echo(wrapped, strength, times, echo, inside, predicted)
         else:
