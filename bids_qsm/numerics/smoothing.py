@@ -39,7 +39,9 @@ def smooth_phase(
         return phase_rad
     weights = weights / weights.mean()
     trend = _polynomial(phase_rad, weights, mask, geometry)
-    phasor = np.exp(1j * (phase_rad - trend))
+    without_turns = trend + np.angle(np.exp(1j * (phase_rad - trend)))
+    trend = _polynomial(without_turns, weights, mask, geometry)
+    phasor = np.exp(1j * (without_turns - trend))
 
     def blur(values: Float64) -> Float64:
         return _blurred(_in_volume(values, mask), geometry, sigma_mm)[mask].astype(np.float64)

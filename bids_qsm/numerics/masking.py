@@ -1,0 +1,247 @@
+"""Where the brain is, and where its phase can be trusted."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_qsm.numerics.geometry import Bool, Float32, Geometry
+from bids_qsm.numerics.surface import Drive, grow, inside_of
+
+_WORKING_MM = 3.0
+_OPENING_MM = 11.0
+_DARK = 0.45
+"""Below this fraction of the brain's median a voxel at the rim is bone or air."""
+
+CONTRASTS = ("gre", "t1w")
+
+
+def magnitude_mask(magnitude: Float32) -> Bool:
+    """Return the head: where the magnitude is above the air's, in one piece without holes.
+
+    The threshold between head and air is Otsu's for the square root of the magnitude, which
+    keeps bright fat and coil hot spots from ruling it.
+
+    Parameters
+    ----------
+    magnitude : ndarray of float32, shape (x, y, z)
+
+    References
+    ----------
+    Otsu 1979, 10.1109/TSMC.1979.4310076.
+    """
+    root = np.sqrt(np.maximum(np.nan_to_num(magnitude, posinf=0.0), 0.0))
+    return _largest_component(_filled_in_planes(root > _otsu(root)))
+
+
+def _otsu(values: Float32) -> float:
+    """Return the threshold with the greatest variance between the classes it makes."""
+    counts, edges = np.histogram(values, bins=256)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts, dtype=np.float64)
+    above = below[-1] - below
+    sums = np.cumsum(counts * centres)
+    difference = sums / np.maximum(below, 1) - (sums[-1] - sums) / np.maximum(above, 1)
+    return float(edges[1:][np.argmax(below * above * difference**2)])
+
+
+def brain_mask(
+    magnitude: Float32, voxel_mm: tuple[float, float, float], *, contrast: str = "gre"
+) -> Bool:
+    """Find the brain without a template: a surface grows from its middle to its edge.
+
+    The start is the middle of the largest sphere that fits into the head, so that neither the
+    neck nor the orientation matters.  Dark voxels at the rim (bone, air) and thin bridges to
+    tissue outside the skull are then taken off.  The mask tends to the inside of the brain's
+    edge.
+
+    Parameters
+    ----------
+    magnitude : ndarray of float32, shape (x, y, z)
+        Of gradient echoes (root of the sum of squares over them) or T1-weighted.
+    voxel_mm : tuple of float
+    contrast : str
+        ``gre``: tissue and fluid about equally bright; ``t1w``: dark fluid.
+
+    Raises
+    ------
+    ValueError
+        If the contrast is unknown or nothing like a brain is found.
+
+    References
+    ----------
+    Smith 2002, 10.1002/hbm.10062.
+    """
+    if contrast not in CONTRASTS:
+        raise ValueError(f"contrast must be one of {', '.join(CONTRASTS)}, got {contrast!r}.")
+    volume = np.nan_to_num(magnitude, posinf=0.0, neginf=0.0).astype(np.float32)
+    if contrast == "t1w":  # dark sulci are not an edge
+        volume = ndimage.gaussian_filter(volume, [0.7 / v for v in voxel_mm])
+    least, most = np.percentile(volume, (2, 98))
+    threshold = least + 0.1 * (most - least)
+    head = volume > threshold
+    if not head.any():
+        raise ValueError("No brain was found in the magnitude: it has no signal; give a mask.")
+    centre_mm, radius_mm = _middle_of_head(head, voxel_mm)
+    median = float(np.median(volume[_ball(volume.shape, voxel_mm, centre_mm, radius_mm) & head]))
+    fraction, reach_mm = (0.5, 20) if contrast == "gre" else (0.42, 12)
+    drive = Drive(float(least), float(threshold), median, fraction, reach_mm)
+    surface = grow(volume, voxel_mm, centre_mm, 0.8 * radius_mm, drive)
+    inside = inside_of(surface, volume.shape, voxel_mm)
+    if inside.sum() < 0.02 * head.sum():
+        raise ValueError("No brain was found in the magnitude: it has no closed edge; give a mask.")
+    return _trimmed(inside, volume, voxel_mm, _DARK if contrast == "gre" else 0.0)
+
+
+def _middle_of_head(
+    head: Bool, voxel_mm: tuple[float, float, float]
+) -> tuple[NDArray[np.float64], float]:
+    """Return the middle (mm) and radius of the largest sphere that fits into the head."""
+    strides = [max(1, int(_WORKING_MM / v)) for v in voxel_mm]
+    first = [(n - 1) % s // 2 for n, s in zip(head.shape, strides, strict=True)]
+    coarse = head[tuple(slice(f, None, s) for f, s in zip(first, strides, strict=True))]
+    coarse_mm = [s * v for s, v in zip(strides, voxel_mm, strict=True)]
+    depth = _depth_mm(_largest_component(_filled_in_planes(coarse)), coarse_mm)
+    middle = np.argwhere(depth > 0.9 * depth.max()).mean(axis=0)
+    return (middle * strides + first) * np.array(voxel_mm), float(depth.max())
+
+
+def _ball(
+    shape: tuple[int, ...],
+    voxel_mm: tuple[float, float, float],
+    centre_mm: NDArray[np.float64],
+    radius_mm: float,
+) -> Bool:
+    axes = np.ogrid[tuple(slice(n) for n in shape)]
+    squared = sum((axis * v - c) ** 2 for axis, v, c in zip(axes, voxel_mm, centre_mm, strict=True))
+    return np.asarray(squared <= (0.6 * radius_mm) ** 2)
+
+
+def _trimmed(
+    inside: Bool, volume: Float32, voxel_mm: tuple[float, float, float], dark: float
+) -> Bool:
+    """Take dark voxels at the rim, and what only a thin bridge holds, off the mask."""
+    box = _box(inside)
+    tissue = inside[box] & (volume[box] > dark * np.median(volume[inside]))
+    tissue = _filled(_largest_component(tissue))
+    core = _largest_component(_depth_mm(tissue, voxel_mm) > _OPENING_MM)
+    if not core.any():
+        core = tissue
+    near = ndimage.distance_transform_edt(~core, sampling=voxel_mm) <= _OPENING_MM
+    trimmed = np.zeros_like(inside)
+    trimmed[box] = _filled(tissue & near)
+    return trimmed
+
+
+def brain(brain: Bool, quality: Float32, magnitude: Float32, geometry: Geometry) -> Bool:
+    """Return the brain mask itself: its largest piece, holes filled.
+
+    Parameters are those of :func:`brain_and_quality`.
+    """
+    return _filled(_largest_component(brain))
+
+
+def quality(
+    brain: Bool,
+    quality: Float32,
+    magnitude: Float32,
+    geometry: Geometry,
+    *,
+    threshold: float = 0.3,
+    smoothing_mm: float = 1.5,
+) -> Bool:
+    """Return where the phase is reliable, whatever the tissue; ``brain`` is not used.
+
+    Parameters are those of :func:`brain_and_quality`.
+    """
+    reliable = _smoothed(quality > threshold, geometry, smoothing_mm)
+    return _filled(_largest_component(reliable & magnitude_mask(magnitude)))
+
+
+def brain_and_quality(
+    brain: Bool,
+    quality: Float32,
+    magnitude: Float32,
+    geometry: Geometry,
+    *,
+    threshold: float = 0.3,
+    edge_mm: float = 15.0,
+    smoothing_mm: float = 1.5,
+) -> Bool:
+    """Return the brain without the unreliable phase at its edge.
+
+    What is unreliable deep inside (veins, haemorrhage) stays: it is tissue, and its field
+    matters to the voxels around it.
+
+    Parameters
+    ----------
+    brain : ndarray of bool, shape (x, y, z)
+    quality : ndarray of float32, shape (x, y, z)
+        Phase quality, 0 to 1.
+    magnitude : ndarray of float32, shape (x, y, z)
+    geometry : Geometry
+    threshold : float
+        Quality from which a voxel is reliable; noise has about 0.05, tissue 0.7 to 0.9.
+    edge_mm : float
+        How deep from the brain's edge unreliable voxels are removed.
+    smoothing_mm : float
+        Standard deviation of the Gaussian that smooths the outline.
+
+    Returns
+    -------
+    ndarray of bool, shape (x, y, z)
+        In one piece, without holes.
+
+    References
+    ----------
+    Stewart et al. 2022, 10.1002/mrm.29048.
+    """
+    reliable = _smoothed((quality > threshold) & brain, geometry, smoothing_mm)
+    deep = _depth_mm(brain, geometry.voxel_mm) > edge_mm
+    kept = brain & (reliable | deep)
+    return _filled(_largest_component(kept))
+
+
+METHODS = {"brain-and-quality": brain_and_quality, "brain": brain, "quality": quality}
+
+
+def _smoothed(mask: Bool, geometry: Geometry, sigma_mm: float) -> Bool:
+    """Return where the mask, smoothed, has more than half its height."""
+    sigma = [sigma_mm / v for v in geometry.voxel_mm]
+    return ndimage.gaussian_filter(mask.astype(np.float32), sigma, mode="nearest") > 0.5
+
+
+def _depth_mm(mask: Bool, voxel_mm: tuple[float, ...] | list[float]) -> NDArray[np.float64]:
+    """Return the distance of each voxel to the outside; the volume's end is outside."""
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=voxel_mm)
+    return depth[1:-1, 1:-1, 1:-1]
+
+
+def _largest_component(mask: Bool) -> Bool:
+    """Return the largest piece (voxels that share a face); of equals the first."""
+    labels, n = ndimage.label(mask)
+    if n < 2:
+        return mask
+    sizes = np.bincount(labels.reshape(-1))
+    sizes[0] = 0
+    return np.asarray(labels == sizes.argmax())
+
+
+def _filled(mask: Bool) -> Bool:
+    return np.asarray(ndimage.binary_fill_holes(mask), np.bool_)
+
+
+def _filled_in_planes(mask: Bool) -> Bool:
+    """Fill what is enclosed in a plane across any axis: a head cut open at the neck is filled."""
+    filled = mask
+    for axis in range(3):
+        in_plane = ndimage.generate_binary_structure(3, 1)
+        in_plane[tuple([0, 2] if i == axis else slice(None) for i in range(3))] = False
+        filled = filled | ndimage.binary_fill_holes(mask, in_plane)
+    return filled
+
+
+def _box(mask: Bool) -> tuple[slice, ...]:
+    """Return the smallest box that holds the mask."""
+    return ndimage.find_objects(mask.astype(np.uint8))[0]

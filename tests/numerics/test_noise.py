@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bids_qsm.numerics.noise import sigma_from_details, sigma_from_residuals
+
+
+@pytest.mark.parametrize("freedom", [1, 3, 8])
+def test_residuals_show_the_noise_and_not_the_outliers(freedom, rng):
+    squares = (2.5**2) * rng.chisquare(freedom, 20000)
+    squares[:500] = 1e6
+    assert sigma_from_residuals(squares, freedom) == pytest.approx(2.5, rel=0.06)
+    assert sigma_from_residuals(squares[:0], freedom) == 0
+
+
+def test_details_show_the_noise_and_not_the_anatomy(rng):
+    x, y, z = np.indices((40, 40, 30))
+    anatomy = 100 + 20 * np.sin(x / 4) + 10 * np.cos(y / 5 + z / 6) + 30 * (x + y > 40)
+    magnitude = (anatomy + 3 * rng.normal(size=anatomy.shape)).astype(np.float32)
+    mask = x > 2
+    assert sigma_from_details(magnitude, mask) == pytest.approx(3.0, rel=0.05)
+    assert sigma_from_details(magnitude[:, :, :1], mask[:, :, :1]) == pytest.approx(3.0, rel=0.15)
+    assert sigma_from_details(magnitude, np.zeros_like(mask)) == 0
