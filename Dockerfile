@@ -33,8 +33,10 @@ ENV PATH=/opt/bids-qsm/bin:$PATH \
     MPLCONFIGDIR=/opt/caches/matplotlib
 
 COPY --from=build /opt/bids-qsm /opt/bids-qsm
-RUN python -m bids_qsm.execution.warm_up \
-    && python -c "import matplotlib.font_manager" \
+# The main job once, on a small series with no T1w image: the image keeps what numba compiles for it.
+RUN --mount=type=bind,source=data_examples/bids,target=/data \
+    bids-qsm /data /tmp/warm-up participant -v \
+    && rm -rf /tmp/* \
     && chmod -R a+rX /opt/caches \
     && python -c "import bids_qsm; print(bids_qsm.__version__)" > /version
 

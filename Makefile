@@ -19,7 +19,7 @@ SOURCES := pyproject.toml $(shell find bids_qsm -type f -not -name '*.py[co]' -n
 .DELETE_ON_ERROR:
 
 demo: $(DEMO_VENV)/.installed
-	$(DEMO_VENV)/bin/bids-qsm data_examples/bids $(DEMO_OUT) participant
+	$(DEMO_VENV)/bin/bids-qsm data_examples/bids $(DEMO_OUT) participant -v
 	@echo
 	@echo "The reports, to be opened in a browser:"
 	@ls -1 $(abspath $(DEMO_OUT))/sub-*.html
