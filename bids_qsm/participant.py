@@ -175,15 +175,16 @@ def map_field(job: Job, echoes: Echoes, magnitude: Float32, brain: Bool) -> Tota
 def fit_total_field(
     echoes: Echoes, magnitude: Float32, brain: Bool, chosen: Mapping[str, Any]
 ) -> TotalField:
-    """Run the four parts of the field map one after the other."""
+    """Run the four parts of the field map one after the other; the phase is overwritten."""
     (offset, offset_options), (unwrap, unwrap_options), (fit, fit_options), (cut, cut_options) = (
         chosen[step] for step in FIELD_STEPS
     )
     te_s, geometry = echoes.te_s, echoes.geometry
     times = [time.perf_counter()]
+    # before the offset is removed: that stops at the brain's edge, which would look like noise
+    quality = unwrapping.quality_map(echoes.phase, echoes.magnitude, te_s)
     corrected = offset(echoes.phase, echoes.magnitude, te_s, brain, geometry, **offset_options)
     times.append(time.perf_counter())
-    quality = unwrapping.quality_map(corrected.phase, echoes.magnitude, te_s)
     unwrapped = unwrap(corrected.phase, echoes.magnitude, te_s, brain, **unwrap_options)
     times.append(time.perf_counter())
     fitted = fit(unwrapped, echoes.magnitude, te_s, brain, geometry, **fit_options)
