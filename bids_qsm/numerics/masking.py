@@ -102,8 +102,8 @@ def _middle_of_head(
     first = [(n - 1) % s // 2 for n, s in zip(head.shape, strides, strict=True)]
     coarse = head[tuple(slice(f, None, s) for f, s in zip(first, strides, strict=True))]
     coarse_mm = [s * v for s, v in zip(strides, voxel_mm, strict=True)]
-    depth = _depth_mm(_largest_component(_filled_in_planes(coarse)), coarse_mm)
-    middle = np.argwhere(depth > 0.9 * depth.max()).mean(axis=0)
+    depth = _depth_mm(_filled(coarse), coarse_mm)
+    middle = np.argwhere(_largest_component(depth > 0.9 * depth.max())).mean(axis=0)
     return (middle * strides + first) * np.array(voxel_mm), float(depth.max())
 
 
