@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_qsm.numerics.geometry import Bool, Float32, Geometry
+from bids_qsm.numerics.geometry import Bool, Float32, Geometry, bounding_box
 from bids_qsm.numerics.surface import Drive, grow, inside_of
 
 _WORKING_MM = 3.0
@@ -122,7 +122,7 @@ def _trimmed(
     inside: Bool, volume: Float32, voxel_mm: tuple[float, float, float], dark: float
 ) -> Bool:
     """Take dark voxels at the rim, and what only a thin bridge holds, off the mask."""
-    box = _box(inside)
+    box = bounding_box(inside)
     tissue = inside[box] & (volume[box] > dark * np.median(volume[inside]))
     tissue = _filled(_largest_component(tissue))
     core = _largest_component(_depth_mm(tissue, voxel_mm) > _OPENING_MM)
@@ -240,8 +240,3 @@ def _filled_in_planes(mask: Bool) -> Bool:
         in_plane[tuple([0, 2] if i == axis else slice(None) for i in range(3))] = False
         filled = filled | ndimage.binary_fill_holes(mask, in_plane)
     return filled
-
-
-def _box(mask: Bool) -> tuple[slice, ...]:
-    """Return the smallest box that holds the mask."""
-    return ndimage.find_objects(mask.astype(np.uint8))[0]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_qsm.numerics.geometry import Bool, Float32, Geometry
+from bids_qsm.numerics.geometry import Bool, Float32, Geometry, bounding_box
 
 _POLYNOMIAL_ORDER = 4
 
@@ -38,13 +38,15 @@ def smooth_phase(
     if not weights.any():
         return phase_rad
     weights = weights / weights.mean()
-    trend = _polynomial(phase_rad, weights, mask, geometry)
+    mask = mask[bounding_box(mask)]
+    voxel_mm = geometry.voxel_mm
+    trend = _polynomial(phase_rad, weights, mask, voxel_mm)
     without_turns = trend + np.angle(np.exp(1j * (phase_rad - trend)))
-    trend = _polynomial(without_turns, weights, mask, geometry)
+    trend = _polynomial(without_turns, weights, mask, voxel_mm)
     phasor = np.exp(1j * (without_turns - trend))
 
     def blur(values: Float64) -> Float64:
-        return _blurred(_in_volume(values, mask), geometry, sigma_mm)[mask].astype(np.float64)
+        return _blurred(_in_volume(values, mask), voxel_mm, sigma_mm)[mask].astype(np.float64)
 
     smooth = np.arctan2(blur(weights * phasor.imag), blur(weights * phasor.real))
     remainder = np.angle(phasor * np.exp(-1j * smooth))
@@ -52,13 +54,21 @@ def smooth_phase(
     return trend + smooth + blur(weights * remainder) / total
 
 
-def _polynomial(values: Float64, weights: Float64, mask: Bool, geometry: Geometry) -> Float64:
+def _polynomial(
+    values: Float64, weights: Float64, mask: Bool, voxel_mm: tuple[float, float, float]
+) -> Float64:
     """Return the weighted least-squares polynomial in x, y, z through the voxels' values.
 
     Sums over voxels factor into sums along the axes, which keeps this cheap for many terms.
     """
     order = _POLYNOMIAL_ORDER
-    powers = [axis[:, None] ** np.arange(2 * order + 1) for axis in _axes_of_box(mask, geometry)]
+    # coordinates from -1 to 1 along the longest side
+    ends_mm = [(n - 1) / 2 * v for n, v in zip(mask.shape, voxel_mm, strict=True)]
+    scale_mm = max(ends_mm) or 1.0
+    axes = [
+        np.linspace(-end, end, n) / scale_mm for n, end in zip(mask.shape, ends_mm, strict=True)
+    ]
+    powers = [axis[:, None] ** np.arange(2 * order + 1) for axis in axes]
     low = [power[:, : order + 1] for power in powers]
     weight_moments = _moments(_in_volume(weights, mask), powers)
     value_moments = _moments(_in_volume(weights * values, mask), low)
@@ -72,19 +82,6 @@ def _polynomial(values: Float64, weights: Float64, mask: Bool, geometry: Geometr
     return polynomial[mask]
 
 
-def _axes_of_box(mask: Bool, geometry: Geometry) -> list[Float64]:
-    """Return the coordinate along each axis: -1..1 on the longest side of the mask's box."""
-    axes, half_lengths = [], []
-    for axis, voxel_mm in enumerate(geometry.voxel_mm):
-        others = tuple(i for i in range(3) if i != axis)
-        inside = np.flatnonzero(mask.any(axis=others))
-        centre = (inside[0] + inside[-1]) / 2
-        axes.append((np.arange(mask.shape[axis]) - centre) * voxel_mm)
-        half_lengths.append((inside[-1] - inside[0]) / 2 * voxel_mm)
-    scale = max(half_lengths) or 1.0
-    return [axis / scale for axis in axes]
-
-
 def _moments(volume: Float32, powers: list[Float64]) -> Float64:
     """Return the sums of ``volume`` times the products of the axes' powers."""
     moments: Float64 = volume.astype(np.float64)
@@ -93,10 +90,10 @@ def _moments(volume: Float32, powers: list[Float64]) -> Float64:
     return moments
 
 
-def _blurred(volume: Float32, geometry: Geometry, sigma_mm: float) -> Float32:
+def _blurred(volume: Float32, voxel_mm: tuple[float, float, float], sigma_mm: float) -> Float32:
     """Return the volume after three box filters whose variances sum to that of a Gaussian."""
-    for axis, voxel_mm in enumerate(geometry.voxel_mm):
-        width = np.sqrt(4 * (sigma_mm / voxel_mm) ** 2 + 1)  # 3 (width^2 - 1) / 12 = sigma^2
+    for axis, size_mm in enumerate(voxel_mm):
+        width = np.sqrt(4 * (sigma_mm / size_mm) ** 2 + 1)  # 3 (width^2 - 1) / 12 = sigma^2
         odd = 2 * round((width - 1) / 2) + 1
         for _ in range(3):
             volume = ndimage.uniform_filter1d(volume, odd, axis, mode="constant")
