@@ -42,11 +42,14 @@ class Phase:
         -1 where the vendor's phase falls with a higher field.
     b0_direction : tuple of float or None
         Unit vector in voxel axes; None takes it from the affine.
+    accept_filtered : bool
+        Whether phase that looks high-pass filtered is processed all the same.
     """
 
     units_per_turn: float | None = None
     sign: int = 1
     b0_direction: tuple[float, float, float] | None = None
+    accept_filtered: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,10 @@ def _phase_from(table: Mapping[str, Any]) -> Phase:
     if phase.units_per_turn is not None and not _is_positive(phase.units_per_turn):
         raise CommandLineError(
             f"'phase.units_per_turn' must be a positive number, got {phase.units_per_turn!r}."
+        )
+    if not isinstance(phase.accept_filtered, bool):
+        raise CommandLineError(
+            f"'phase.accept_filtered' must be true or false, got {phase.accept_filtered!r}."
         )
     return dataclasses.replace(phase, b0_direction=_unit_vector(phase.b0_direction))
 

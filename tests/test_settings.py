@@ -36,6 +36,7 @@ def test_tables_become_methods() -> None:
         ({"phase": {"scale": 1}}, "'phase' has no key 'scale'"),
         ({"phase": {"sign": 2}}, "must be 1 or -1"),
         ({"phase": {"units_per_turn": -1}}, "must be a positive number"),
+        ({"phase": {"accept_filtered": 1}}, "must be true or false"),
         ({"phase": {"units_per_turn": "x"}}, "must be a positive number"),
         ({"phase": {"b0_direction": [0, 0]}}, "must be three numbers"),
         ({"phase": {"b0_direction": [0, 0, 0]}}, "must be three numbers"),

@@ -68,7 +68,8 @@ def load_echoes(series: Series, processing: Processing) -> Echoes:
     if phase is not None:
         if processing.phase.sign < 0:
             np.negative(phase, out=phase)
-        _check_unfiltered(phase, magnitude, series)
+        if not processing.phase.accept_filtered:
+            _check_unfiltered(phase, magnitude, series)
     geometry = Geometry(series.shape, voxel_sizes_mm(series.affine), series.b0_direction)
     return Echoes(
         magnitude, phase, series.te_s, series.b0_t, geometry, series.affine, tuple(warnings)
@@ -126,7 +127,8 @@ def _check_unfiltered(phase: Float32, magnitude: Float32, series: Series) -> Non
         path = (series.phase or series.real)[0]
         raise UnreadableInputError(
             f"{path}: the phase looks high-pass filtered, as for SWI, which has removed most of "
-            "the susceptibility; export the unfiltered phase."
+            "the susceptibility; export the unfiltered phase, or, if you know better, set "
+            "accept_filtered = true in the table [phase] of the settings file."
         )
 
 
