@@ -70,7 +70,7 @@ class Processing:
     mask: Method = dataclasses.field(default_factory=lambda: Method("brain-and-quality"))
     background: Method = dataclasses.field(default_factory=lambda: Method("pdf"))
     inversion: Method = dataclasses.field(default_factory=lambda: Method("tv"))
-    relaxometry: Method = dataclasses.field(default_factory=lambda: Method("arlo"))
+    relaxometry: Method = dataclasses.field(default_factory=lambda: Method("nonlinear"))
     reference: str = "auto"
 
 

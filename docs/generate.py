@@ -116,10 +116,13 @@ def settings_page() -> str:
 def _step(step: str, purpose: str, default: str) -> Iterator[str]:
     yield from ("", f"## [{step}]", "", purpose)
     methods = METHODS[step]
+    # methods of a step share options: a description stands in one of their docstrings
+    shared = {name: text for f in methods.values() for name, text in _described(f).items()}
     for name in sorted(methods, key=lambda name: (name != default, name)):
         mark = " (default)" if name == default else ""
         yield from ("", f'### method = "{name}"{mark}', "", _summary(methods[name]))
-        options, described = options_of(methods[name]), _described(methods[name])
+        options = options_of(methods[name])
+        described = {**shared, **_described(methods[name])}
         if options:
             yield from ("", "| option | default | |", "|---|---|---|")
         for option, value in options.items():
@@ -127,7 +130,7 @@ def _step(step: str, purpose: str, default: str) -> Iterator[str]:
 
 
 def _summary(function: Callable[..., Any]) -> str:
-    return (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+    return _markdown((inspect.getdoc(function) or "").split("\n\n")[0])
 
 
 def _described(thing: Any) -> dict[str, str]:
@@ -138,10 +141,14 @@ def _described(thing: Any) -> dict[str, str]:
         if heading := re.match(r"(\w[\w, ]*?) : ", line):
             names = heading[1].split(", ")
         elif line.startswith("    ") and names:
-            texts |= {name: f"{texts.get(name, '')} {line.strip()}".strip() for name in names}
+            texts |= {name: f"{texts.get(name, '')} {line}" for name in names}
         elif line.strip():
             names = []
-    return {name: text.replace("|", "\\|") for name, text in texts.items()}
+    return {name: _markdown(text) for name, text in texts.items()}
+
+
+def _markdown(text: str) -> str:
+    return " ".join(text.replace("``", "`").replace("|", "\\|").split())
 
 
 def _toml(value: Any) -> str:
