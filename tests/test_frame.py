@@ -80,6 +80,11 @@ def test_generated_pages_are_up_to_date(name) -> None:
     assert written == generate.PAGES[name](), "run docs/generate.py"
 
 
+def test_every_option_is_explained() -> None:
+    rows = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8").splitlines()
+    assert [row for row in rows if row.startswith("| `") and row.endswith("|  |")] == []
+
+
 def test_every_default_method_exists() -> None:
     from bids_qsm.participant import METHODS
 
