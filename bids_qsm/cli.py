@@ -169,10 +169,10 @@ def _add_behaviour(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--random-seed",
-        type=int,
-        default=0,
+        type=_positive,
+        default=1,
         metavar="N",
-        help="seed of the registrations (default: 0)",
+        help="seed of the registrations, from 1 (default: 1)",
     )
     group.add_argument(
         "-v",

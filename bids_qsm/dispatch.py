@@ -93,7 +93,8 @@ def _process(waiting: Sequence[Series], keys: dict[str, str], settings: Settings
     if not waiting:
         return []
     plan = planned_workers(waiting, settings)
-    prepare_environment(plan.threads)  # the children's threads: they inherit this environment
+    # the children inherit this environment
+    prepare_environment(plan.threads, settings.random_seed)
     units = [
         Unit(s.name, process_series, (s, settings, keys[s.name], plan.threads)) for s in waiting
     ]

@@ -9,15 +9,13 @@ from pathlib import Path
 import pandas as pd
 
 from bids_qsm.bids.dataset import check_output_dir
-from bids_qsm.bids.naming import entities_of
+from bids_qsm.bids.naming import entities_of, group_table_path
 from bids_qsm.bids.publishing import encode_json, encode_table, write_text
 from bids_qsm.bids.sidecars import STATISTICS_COLUMNS
 from bids_qsm.errors import NothingToDoError, UnreadableInputError
 from bids_qsm.report.record import record_from_json
 from bids_qsm.settings import Settings
 from bids_qsm.statistics.collection import RegionTable, collect
-
-TABLE = "group_regions.tsv"
 
 
 def run(settings: Settings) -> int:
@@ -33,7 +31,7 @@ def run(settings: Settings) -> int:
         table = collect(tables, participants(settings.bids_dir), sessions(settings.bids_dir))
     except ValueError as error:
         raise UnreadableInputError(f"{settings.output_dir}: {error}") from None
-    path = settings.output_dir / TABLE
+    path = settings.output_dir / group_table_path()
     if not settings.dry_run:
         write_text(path, encode_table(table))
         columns = {name: {"Description": text} for name, text in STATISTICS_COLUMNS.items()}

@@ -100,7 +100,7 @@ class Settings:
     boilerplate_only: bool = False
     dry_run: bool = False
     stop_on_first_crash: bool = False
-    random_seed: int = 0
+    random_seed: int = 1
     verbosity: int = 0
     processing: Processing = dataclasses.field(default_factory=Processing)
 

@@ -22,12 +22,13 @@ RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 # ITK's sums depend on how it splits them among threads: one thread, always, keeps every result
 # the same to the byte.  Cores are used by working on several series at once.
-FIXED_ENVIRONMENT = {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "ANTS_RANDOM_SEED": "1"}
+THREADS = {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
 
 
 def load_ants() -> ModuleType:
     """Import ants (seconds) with one ITK thread and a fixed seed; ITK reads these only once."""
-    os.environ.update(FIXED_ENVIRONMENT)
+    os.environ.update(THREADS)
+    os.environ.setdefault("ANTS_RANDOM_SEED", "1")
     import ants
 
     return ants

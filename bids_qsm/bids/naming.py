@@ -201,6 +201,7 @@ OUTPUTS: Mapping[str, Output] = {
 }
 
 TRANSFORM_SUFFIX = "xfm"
+GROUP_STEM = "group_"
 
 
 def output_path(name: str, key: str, *, space: str | None = None, atlas: str | None = None) -> Path:
@@ -263,6 +264,11 @@ def atlas_description_path(atlas: str) -> Path:
     return Path(f"atlas-{atlas}_description.json")
 
 
+def group_table_path() -> Path:
+    """Return where the table over all subjects goes."""
+    return Path(f"{GROUP_STEM}regions.tsv")
+
+
 def sidecar_path(path: Path) -> Path:
     """Return where the JSON sidecar of an output goes."""
     return path.with_name(path.name.split(".")[0] + ".json")
@@ -272,7 +278,8 @@ def ignored_names() -> tuple[str, ...]:
     """Return the ``.bidsignore`` patterns of the outputs that BIDS has no name for."""
     suffixes = {row.suffix for row in OUTPUTS.values() if not row.in_schema} | {TRANSFORM_SUFFIX}
     # "figures/" with a slash is not understood by bids-validator-deno 3.0.2
-    return ("*.html", "CITATION.md", "figures", *(f"*_{suffix}.*" for suffix in sorted(suffixes)))
+    fixed = ("*.html", "CITATION.md", "figures", f"{GROUP_STEM}*")
+    return (*fixed, *(f"*_{suffix}.*" for suffix in sorted(suffixes)))
 
 
 def entities_of(name: str) -> dict[str, str]:

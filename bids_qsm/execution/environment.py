@@ -17,7 +17,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 _CACHES = ("NUMBA_CACHE_DIR", "MPLCONFIGDIR")
 
 
-def prepare_environment(threads: int) -> None:
+def prepare_environment(threads: int, seed: int = 1) -> None:
     """Set thread counts and writable cache folders for this process and its children.
 
     A container may have no HOME and a read-only root.  numba refuses a cache that it cannot
@@ -28,9 +28,12 @@ def prepare_environment(threads: int) -> None:
     ----------
     threads : int
         Threads of BLAS, OpenMP and numba.
+    seed : int
+        Of the registrations; ANTs takes 0 as the time of day.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(threads)
+    os.environ["ANTS_RANDOM_SEED"] = str(seed)
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     folders = {name: Path(os.environ[name]) for name in _CACHES if os.environ.get(name)}
     read_only = {name: folder for name, folder in folders.items() if _is_read_only(folder)}
