@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,9 @@ def b0_direction(affine: NDArray) -> tuple[float, float, float]:
     return float(x), float(y), float(z)
 
 
-def load_image(path: Path, dtype: DTypeLike = np.float32) -> Image:
+def load_image(
+    path: Path, dtype: DTypeLike = np.float32, volumes: Sequence[int] | None = None
+) -> Image:
     """Read a NIfTI file with its slope and intercept applied.
 
     Parameters
@@ -70,6 +73,8 @@ def load_image(path: Path, dtype: DTypeLike = np.float32) -> Image:
     path : Path
     dtype : dtype
         Of the returned array.  Integers are rounded, not cut.
+    volumes : sequence of int, optional
+        Of a 4D image: which volumes to read, in this order; all of them if not given.
 
     Raises
     ------
@@ -78,7 +83,8 @@ def load_image(path: Path, dtype: DTypeLike = np.float32) -> Image:
     """
     try:
         nifti = _open(path)
-        scaled = np.asanyarray(nifti.dataobj)
+        parts = None if volumes is None else [nifti.dataobj[..., v] for v in volumes]
+        scaled = np.asanyarray(nifti.dataobj) if parts is None else np.stack(parts, axis=-1)
     except FileNotFoundError:
         raise UnreadableInputError(f"{path}: there is no such file.") from None
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:

@@ -73,3 +73,10 @@ def test_damaged_files_give_a_sentence(tmp_path, rng) -> None:
             load_image(path)
     with pytest.raises(UnreadableInputError, match="no such file"):
         load_image(tmp_path / "absent.nii.gz")
+
+
+def test_chosen_volumes_of_a_stack(tmp_path, rng) -> None:
+    stack = rng.standard_normal((4, 3, 2, 5)).astype(np.float32)
+    path = tmp_path / "x.nii.gz"
+    path.write_bytes(encode_image(Image(stack, np.eye(4))))
+    np.testing.assert_array_equal(load_image(path, volumes=[3, 0]).data, stack[..., [3, 0]])

