@@ -57,7 +57,16 @@ class FieldMap:
         return weights
 
     def boxed(self) -> tuple[FieldMap, tuple[slice, slice, slice]]:
-        """Return the bounding box of the mask as views of the maps, and where it lies.
+        """Return the maps within the mask's bounding box, made safe to compute with.
+
+        The field is zero outside the mask and where it is not finite; there the noise is inf.
+
+        Returns
+        -------
+        FieldMap
+            Memory: two volumes of the box.
+        tuple of slice
+            Where the box lies.
 
         Raises
         ------
@@ -65,7 +74,13 @@ class FieldMap:
             If the mask is empty.
         """
         box = bounding_box(self.mask)
-        mask = self.mask[box]
-        geometry = self.geometry.with_shape(mask.shape)
-        maps = (self.field_ppm[box], self.noise_ppm[box], self.magnitude[box])
-        return FieldMap(*maps, mask, geometry), box
+        mask, field, noise = self.mask[box], self.field_ppm[box], self.noise_ppm[box]
+        known = mask & np.isfinite(field)
+        brain = FieldMap(
+            np.where(known, field, np.float32(0)),
+            np.where(known, noise, np.float32(np.inf)),
+            self.magnitude[box],
+            mask,
+            self.geometry.with_shape(mask.shape),
+        )
+        return brain, box

@@ -49,7 +49,7 @@ def vsharp(
         brain.geometry,
         margin_voxels(brain.geometry, largest_radius_mm + max(total.geometry.voxel_mm)),
     )
-    field = pad(np.where(brain.mask, brain.field_ppm, 0), geometry.shape)
+    field = pad(brain.field_ppm, geometry.shape)
     mask = pad(brain.mask, geometry.shape)
     radii = _radii(geometry, largest_radius_mm)
     filtered, fits = _subtract_spherical_means(field, mask, geometry, radii)

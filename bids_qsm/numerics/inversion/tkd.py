@@ -47,7 +47,7 @@ def tkd(local: FieldMap, *, threshold: float = 0.15, margin_mm: float = 32.0) ->
     geometry = padded_geometry(brain.geometry, margin_voxels(brain.geometry, margin_mm))
     kernel = dipole_kernel(geometry)
     inverse = np.sign(kernel) / np.maximum(np.abs(kernel), np.float32(threshold))
-    spectrum = forward_fft(pad(np.where(brain.mask, brain.field_ppm, 0), geometry.shape))
+    spectrum = forward_fft(pad(brain.field_ppm, geometry.shape))
     spectrum *= inverse
     chi = crop(inverse_fft(spectrum, geometry.shape), brain.mask.shape)
     chi /= _point_source_amplitude(kernel * inverse, geometry.shape[2])

@@ -123,7 +123,7 @@ class _Problem:
         np.reciprocal(inverse, out=inverse)
         share = pad(brain.weights(), geometry.shape) ** 2
         share /= share + _DATA_PENALTY
-        field = pad(np.where(brain.mask, brain.field_ppm, np.float32(0)), geometry.shape)
+        field = pad(brain.field_ppm, geometry.shape)
         return _Problem(
             field,
             share,

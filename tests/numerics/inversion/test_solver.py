@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pytest
+from scipy.sparse import linalg
+
+from bids_qsm.numerics.geometry import forward_fft, inverse_fft
+from bids_qsm.numerics.inversion.solver import (
+    conjugate_gradient,
+    gradient,
+    gradient_adjoint,
+    inner,
+    laplacian_spectrum,
+    step_sizes,
+)
+
+
+def test_inner_product_is_that_of_float64_whatever_the_threads(rng) -> None:
+    a, b = rng.normal(size=(2, 31, 17, 13)).astype(np.float32)
+    before = numba.get_num_threads()
+    results = set()
+    for threads in (1, numba.config.NUMBA_NUM_THREADS):
+        numba.set_num_threads(threads)
+        results.add(inner(a, b))
+    numba.set_num_threads(before)
+    assert len(results) == 1
+    assert results.pop() == pytest.approx(np.vdot(a.astype(float), b.astype(float)), rel=1e-12)
+
+
+def test_gradient_is_that_of_numpy(oblique_geometry, rng) -> None:
+    steps = step_sizes(oblique_geometry)
+    volume = rng.normal(size=oblique_geometry.shape).astype(np.float32)
+    expected = [(np.roll(volume, -1, i) - volume) / steps[i] for i in range(3)]
+    np.testing.assert_allclose(gradient(volume, steps), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_steps_are_in_proportion_to_the_voxels_and_of_mean_one(oblique_geometry) -> None:
+    steps = step_sizes(oblique_geometry)
+    assert np.prod(steps) == pytest.approx(1, rel=1e-5)
+    np.testing.assert_allclose(steps / steps[0], [1.0, 1.2, 1.9], rtol=1e-6)
+
+
+def test_gradient_and_its_adjoint(oblique_geometry, rng, assert_adjoint) -> None:
+    steps = step_sizes(oblique_geometry)
+    volume = rng.normal(size=oblique_geometry.shape).astype(np.float32)
+    field = rng.normal(size=(3, *oblique_geometry.shape)).astype(np.float32)
+    assert_adjoint(
+        lambda x: gradient(x, steps), lambda y: gradient_adjoint(y, steps), volume, field
+    )
+
+
+def test_laplacian_spectrum_is_that_of_gradient_and_adjoint(oblique_geometry, rng) -> None:
+    steps = step_sizes(oblique_geometry)
+    volume = rng.normal(size=oblique_geometry.shape).astype(np.float32)
+    spectrum = forward_fft(volume) * laplacian_spectrum(oblique_geometry, steps)
+    np.testing.assert_allclose(
+        gradient_adjoint(gradient(volume, steps), steps),
+        inverse_fft(spectrum, volume.shape),
+        atol=2e-5,
+    )
+
+
+def test_conjugate_gradients_agree_with_scipy(rng) -> None:
+    square = rng.normal(size=(60, 60))
+    matrix = (square @ square.T + 20 * np.eye(60)).astype(np.float32)
+    right = rng.normal(size=60).astype(np.float32)
+    solution = conjugate_gradient(lambda x: matrix @ x, right, tolerance=1e-6, max_iterations=200)
+    expected, failed = linalg.cg(matrix.astype(float), right.astype(float), rtol=1e-10)
+    assert not failed
+    assert solution.relative_residual <= 1e-6
+    np.testing.assert_allclose(solution.value, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_conjugate_gradients_stop_at_the_limit_and_at_nothing() -> None:
+    diagonal = np.arange(1, 31, dtype=np.float32)
+    right = np.ones(30, np.float32)
+    assert (
+        conjugate_gradient(lambda x: diagonal * x, right, tolerance=0, max_iterations=4).iterations
+        == 4
+    )
+    nothing = conjugate_gradient(lambda x: diagonal * x, 0 * right, tolerance=0.1, max_iterations=4)
+    assert nothing.iterations == 0
+    assert not nothing.value.any()
