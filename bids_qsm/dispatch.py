@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bids_qsm.anatomy.atlases import load_atlas
 from bids_qsm.bids.dataset import check_output_dir, prepare_output_dir
 from bids_qsm.bids.derivatives import check_derivatives
 from bids_qsm.bids.inputs import Found, Series, find_series
@@ -42,6 +43,8 @@ def run(settings: Settings) -> int:
         return 0
     check_output_dir(settings)
     check_derivatives(settings)
+    if settings.atlas != "default":
+        load_atlas(settings.atlas)  # a bad one is said now, not after the first subject
     found = find_series(settings)
     if settings.dry_run:
         _say(_dry_run(found, settings))

@@ -389,7 +389,7 @@ def test_wrong_method_ends_the_run_at_once(tmp_path, capsys, text, sentence) -> 
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
-        (("--participant-label", "99"), 1, "sub-99"),
+        (("--participant-label", "99"), 18, "the dataset has: 01, 02"),
         (("-d", "lesions=/nowhere"), 2, "'lesions' is not used"),
         (("-d", "mask=/nowhere"), 66, "no such folder"),
         (("--atlas", "/nowhere"), 66, "no such atlas"),
