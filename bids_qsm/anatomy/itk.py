@@ -26,7 +26,7 @@ THREADS = {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
 
 
 def load_ants() -> ModuleType:
-    """Import ants (seconds) with one ITK thread and a fixed seed; ITK reads these only once."""
+    """Import ants (seconds) with one ITK thread and a fixed seed; ITK reads the threads once."""
     os.environ.update(THREADS)
     os.environ.setdefault("ANTS_RANDOM_SEED", "1")
     import ants

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from bids_qsm.anatomy.brain import PreparedT1w
-from bids_qsm.anatomy.grids import coarser, on_grid
+from bids_qsm.anatomy.grids import coarser, near, on_grid
 from bids_qsm.anatomy.itk import register_linearly
 from bids_qsm.images import Image, voxel_sizes_mm
 
 WORKING_VOXEL_MM = 2.0
-POOR_OVERLAP = 0.85
+POOR_OVERLAP = 0.75
 MUCH_TURN_DEGREES = 30.0
+RIM_MM = 5.0
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def register_t1w_to_gre(t1w: PreparedT1w, magnitude: Image, mask: Image) -> Rigi
     """
     fixed = coarser(magnitude.like(_clipped(magnitude.data, mask.data)), WORKING_VOXEL_MM)
     inside = coarser(mask.like(mask.data.astype(np.float32)), WORKING_VOXEL_MM)
-    inside = inside.like(_near_slices(inside.data > 0.5, voxel_sizes_mm(inside.affine)))
-    # a rim of the T1w around the brain keeps the contrast at its edge
+    # the brain's edge shows in a rim around the mask
+    inside = inside.like(near(inside.data > 0.5, RIM_MM, voxel_sizes_mm(inside.affine)))
     moving = coarser(t1w.image.like(_clipped(t1w.image.data, t1w.brain.data)), WORKING_VOXEL_MM)
     found = [
         register_linearly(fixed, moving, ("Rigid",), start=start, shrink="4x2x1", mask=inside)
@@ -90,11 +90,6 @@ def _clipped(data: NDArray, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return the image without what is much brighter than the brain, and at its scale."""
     top = float(np.percentile(data[mask], 99)) if mask.any() else float(data.max())
     return (np.clip(data, 0, 1.2 * top) / max(top, 1e-30)).astype(np.float32)
-
-
-def _near_slices(mask: NDArray[np.bool_], voxel_mm: tuple[float, ...]) -> NDArray[np.bool_]:
-    """Return the mask with a rim of some 5 mm, in which the brain's edge shows."""
-    return ndimage.distance_transform_edt(~mask, sampling=voxel_mm) <= 5.0
 
 
 def _starts(brain: Image, mask: Image) -> list[NDArray[np.float64]]:

@@ -27,6 +27,23 @@ DEEP = ("deep_warp.nii.gz", "deep_inverse.nii.gz")
 
 
 @dataclass(frozen=True)
+class Search:
+    """How SyN looks for a deformation: lists by level, sizes in voxels of its grid."""
+
+    metric: str
+    radius_or_bins: str
+    iterations: str
+    shrink: str
+    smoothing: str
+
+
+# Mutual information brings the whole brain near without pulling the lentiform nucleus, whose
+# contrast is weak, to the insula; cross-correlation then fits the borders of the nuclei.
+WHOLE_SEARCH = Search("MI", "32", "100x100x60", "8x4x2", "3x2x1")
+DEEP_SEARCH = Search("CC", "2", "30", "2", "0.5")
+
+
+@dataclass(frozen=True)
 class Warp:
     """The way between template and T1w: files in one folder.
 
@@ -34,7 +51,7 @@ class Warp:
     ----------
     folder : Path
         Holds the affine (ITK text) and two displacement fields with their inverses: one of the
-        whole brain at 2 mm, one around the deep grey matter at 1 mm.
+        whole brain, one around the deep grey matter.
     """
 
     folder: Path
@@ -65,9 +82,9 @@ class Warp:
 def register_to_template(t1w: PreparedT1w, folder: Path, template: Image | None = None) -> Warp:
     """Register a T1w's brain to the template's by SyN, or take the result that is in ``folder``.
 
-    The affine comes from :func:`~bids_qsm.anatomy.brain.prepare_t1w`.  SyN with local
-    cross-correlation deforms the whole brain on a 2 mm grid; what is left is then found at 1 mm
-    in a box around the deep grey matter.
+    The affine comes from :func:`~bids_qsm.anatomy.brain.prepare_t1w`.  SyN with mutual
+    information deforms the whole brain, SyN with local cross-correlation finds what is left in a
+    box around the deep grey matter.
 
     Parameters
     ----------
@@ -90,10 +107,10 @@ def register_to_template(t1w: PreparedT1w, folder: Path, template: Image | None 
     write_matrix(t1w.template_to_t1w, folder / AFFINE)
     fixed = coarser(template, WORKING_VOXEL_MM)
     moving = apply_transforms(brain, fixed, (t1w.template_to_t1w,))
-    _deform(fixed, moving, folder, WHOLE, "[60x40x20,1e-6,10]", "8x4x2", "3x2x1vox")
+    _deform(fixed, moving, WHOLE_SEARCH, folder, WHOLE)
     box = _cropped(template, DEEP_GREY_BOX_MM)
     moving = apply_transforms(brain, box, (folder / WHOLE[0], t1w.template_to_t1w))
-    _deform(box, moving, folder, DEEP, "[20x10,1e-6,10]", "2x1", "1x0vox")
+    _deform(box, moving, DEEP_SEARCH, folder, DEEP)
     return warp
 
 
@@ -103,21 +120,17 @@ def _brain_alone(t1w: PreparedT1w) -> NDArray[np.float32]:
 
 
 def _deform(
-    fixed: Image,
-    moving: Image,
-    folder: Path,
-    names: tuple[str, str],
-    iterations: str,
-    shrink: str,
-    smoothing: str,
+    fixed: Image, moving: Image, search: Search, folder: Path, names: tuple[str, str]
 ) -> None:
     """Write the SyN field, and its inverse, between two images that an affine has aligned."""
     images = [to_itk(fixed), to_itk(moving)]
     mask = to_itk(fixed.like(near(fixed.data > 0, 4.0, fixed.geometry.voxel_mm)))
     with tempfile.TemporaryDirectory() as temporary:
-        stages = ["--transform", "SyN[0.2,3,0]", "--metric", metric("CC", *images, "1", "2")]
-        stages += ["--convergence", iterations]
-        stages += ["--shrink-factors", shrink, "--smoothing-sigmas", smoothing]
+        stages = ["--transform", "SyN[0.2,3,0]"]
+        stages += ["--metric", metric(search.metric, *images, "1", search.radius_or_bins)]
+        stages += ["--convergence", f"[{search.iterations},1e-8,20]"]
+        stages += ["--shrink-factors", search.shrink]
+        stages += ["--smoothing-sigmas", f"{search.smoothing}vox"]
         run_registration(stages, Path(temporary), mask)
         for made, name in zip(("Warp", "InverseWarp"), names, strict=True):
             partial = folder / f"{name}.partial"
