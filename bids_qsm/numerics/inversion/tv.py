@@ -31,7 +31,7 @@ _DATA_PENALTY = np.float32(1)
 def tv(
     local: FieldMap,
     *,
-    regularisation: float = 0.4,
+    regularisation: float = 0.8,
     edge_scale: float = 0.5,
     max_iterations: int = 60,
     tolerance: float = 0.004,
@@ -52,7 +52,8 @@ def tv(
     local : FieldMap
         Local field.
     regularisation : float
-        The factor *r*.
+        The factor *r*.  For noise alone 0.4 is best; what background removal leaves behind is
+        not in the noise, and with it 0.8 to 1.5 is, on simulated heads.
     edge_scale : float
         Edges shrink in steps of this times *s*: it changes the speed, not the solution.
     max_iterations, tolerance : int, float
