@@ -24,6 +24,8 @@ demo: $(DEMO_VENV)/.installed
 	@echo "The reports, to be opened in a browser:"
 	@ls -1 $(abspath $(DEMO_OUT))/sub-*.html
 
+# The commands that tests call are those of the environment.
+test coverage: export PATH := $(abspath $(BIN)):$(PATH)
 # One worker for each job: their own threads would only get in each other's way.
 test coverage: export OMP_NUM_THREADS := 1
 test coverage: export OPENBLAS_NUM_THREADS := 1
