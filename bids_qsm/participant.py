@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import scipy.fft
+from scipy import ndimage
 
 from bids_qsm.anatomy.reference_region import csf_reference_region
 from bids_qsm.bids.derivatives import find_mask
@@ -21,7 +22,7 @@ from bids_qsm.bids.echoes import Echoes, load_echoes
 from bids_qsm.bids.inputs import Series
 from bids_qsm.errors import CommandLineError, UnreadableInputError
 from bids_qsm.execution.steps import Steps
-from bids_qsm.images import Image, load_image
+from bids_qsm.images import Image, load_image, voxel_sizes_mm
 from bids_qsm.job import Job, Journal, digest, work_dir
 from bids_qsm.labelling import Anatomy, Structures, align_anatomy, label_structures
 from bids_qsm.maps import Brain, Maps, ReferencedMap, Susceptibility, TotalField
@@ -57,6 +58,7 @@ METHODS = {
 
 FIELD_STEPS = ("offset", "unwrapping", "field", "mask")
 GIVEN = "given"
+BRAIN_RIM_MM = 5.0
 WHOLE_BRAIN = "whole brain"
 
 
@@ -129,11 +131,17 @@ def find_signal_brain(job: Job, echoes: Echoes, magnitude: Float32) -> Brain:
 
 
 def choose_brain(job: Job, signal_brain: Brain, anatomy: Anatomy | None) -> Bool:
-    """Return the brain mask: the user's, else the T1w image's, else the signal's."""
+    """Return the brain mask: the user's, else the T1w image's with its rim, else the signal's.
+
+    The T1w image's mask has no scalp in it but ends early; what the signal's mask adds close by
+    is the brain's own edge, whose field helps to tell background from tissue.
+    """
     if anatomy is None or signal_brain.source == GIVEN:
         brain = signal_brain
     else:
-        brain = Brain(anatomy.brain_on_grid(), "T1w")
+        inner, voxel_mm = anatomy.brain_on_grid(), voxel_sizes_mm(job.series.affine)
+        near = ndimage.distance_transform_edt(~inner, sampling=voxel_mm) <= BRAIN_RIM_MM
+        brain = Brain(inner | (signal_brain.mask & near), "T1w")
     job.journal.step("brain", brain.source, {}, 0.0)
     return brain.mask
 

@@ -132,9 +132,9 @@ def _doubts(
             f"Only {100 * overlap:.0f} % of the gradient echo's brain mask lies in the T1w's "
             "brain after registration: check their alignment in the report."
         )
-    if after < before:
+    if after < WORSE * before:
         warnings.append(
-            "Registration of the T1w to the gradient echo did not raise the mutual information "
+            "Registration of the T1w to the gradient echo lowered the mutual information "
             f"({before:.3f} to {after:.3f}): check their alignment in the report."
         )
     if degrees > MUCH_TURN_DEGREES:

@@ -69,7 +69,8 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     "weighted by the signal-to-noise ratio of the phase [@robinson2017].",
     ("brain", "magnitude"): "The brain was found in the magnitude of the gradient echo with a "
     "deformable surface [@smith2002].",
-    ("brain", "T1w"): "The brain mask came from the T1w image.",
+    ("brain", "T1w"): "The brain mask came from the T1w image, with what a deformable "
+    "surface in the magnitude of the gradient echo [@smith2002] added within 5 mm.",
     ("brain", "given"): "The brain mask was supplied by the user.",
     ("mask", "brain-and-quality"): "Susceptibility was computed where the brain mask and a mask of "
     "phase quality [@stewart2022] agree, holes filled.",
