@@ -14,6 +14,7 @@ from bids_qsm.images import Image, voxel_sizes_mm
 
 WORKING_VOXEL_MM = 2.0
 POOR_OVERLAP = 0.75
+WORSE = 0.95  # images that were aligned before may lose a little by resampling
 MUCH_TURN_DEGREES = 30.0
 RIM_MM = 5.0
 
