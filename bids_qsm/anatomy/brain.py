@@ -15,7 +15,7 @@ from bids_qsm.errors import UnreadableInputError
 from bids_qsm.images import Image, voxel_sizes_mm
 
 WORKING_VOXEL_MM = 2.0
-BIAS_VOXEL_MM = 4.0
+BIAS_VOXEL_MM = 6.0  # the field is smooth: 4 mm takes thrice the time and is no flatter
 HEAD_HEIGHT_MM = 110.0  # from the crown to below the cerebrum
 CROWN_TO_CENTRE_MM = 65.0
 USUAL_BRAIN_ML = (900.0, 2200.0)

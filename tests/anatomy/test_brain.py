@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from bids_qsm.anatomy.brain import prepare_t1w, remove_receive_field
+from bids_qsm.anatomy.grids import on_grid
+from bids_qsm.errors import UnreadableInputError
+from bids_qsm.images import Image
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+@pytest.fixture
+def brain_truth(template_3mm: Image) -> np.ndarray:
+    return ndimage.binary_fill_holes(template_3mm.data > 0)
+
+
+def test_brain_of_a_moved_head(whole_head, template_3mm, brain_truth, rigid_matrix):
+    truth = rigid_matrix((8, -4, 10), (12.0, -7.0, 20.0))
+    moved = Image(whole_head.data, truth @ whole_head.affine)
+    prepared = prepare_t1w(moved, template_3mm)
+    assert dice(prepared.brain.data, brain_truth) > 0.94
+    assert prepared.warnings == ()
+    assert prepared.image.data.dtype == np.float32 and prepared.brain.data.dtype == bool
+    corners = np.array([[x, y, z, 1] for x in (-50, 50) for y in (-80, 40) for z in (-20, 60)]).T
+    error_mm = np.linalg.norm(((prepared.template_to_t1w - truth) @ corners)[:3], axis=0)
+    assert error_mm.max() < 3.0
+
+
+@pytest.mark.parametrize("kind", ["brain only", "defaced"])
+def test_brain_of_other_t1w(whole_head, template_3mm, brain_truth, kind):
+    data = whole_head.data.copy()
+    if kind == "brain only":
+        data[~brain_truth] = 0
+    else:
+        data[:, 60:, :22] = 0  # the face is in front and below
+    prepared = prepare_t1w(whole_head.like(data), template_3mm)
+    expected = brain_truth & (data > 0) if kind == "defaced" else brain_truth
+    assert dice(prepared.brain.data, expected) > 0.93
+
+
+def test_receive_field_is_taken_away(template_3mm):
+    """The spread of white matter's brightness under a strong field falls to near its own."""
+    tissue = np.where(template_3mm.data > 0, template_3mm.data, 0)
+    x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in tissue.shape], indexing="ij")
+    field = np.exp(0.5 * x - 0.4 * z + 0.2 * y * x)
+    white = tissue > np.percentile(tissue[tissue > 0], 75)
+    mask = template_3mm.like(tissue > 0)
+    flat = remove_receive_field(template_3mm.like((tissue * field).astype(np.float32)), mask).data
+
+    def spread(values: np.ndarray) -> float:
+        return float(values[white].std() / values[white].mean())
+
+    assert spread(tissue * field) > 0.2
+    assert spread(flat) < spread(tissue) + 0.05
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_empty_image_is_refused_in_a_sentence(value):
+    with pytest.raises(UnreadableInputError, match="T1w image is empty or holds NaN"):
+        prepare_t1w(Image(np.full((10, 10, 10), value, np.float32), np.eye(4)))
+
+
+def test_doubtful_volume_is_said(whole_head, template_3mm):
+    """A head at half its size is registered, and its volume looks wrong."""
+    small = Image(whole_head.data, np.diag([0.75, 0.75, 0.75, 1.0]) @ whole_head.affine)
+    warnings = " ".join(prepare_t1w(small, template_3mm).warnings)
+    assert "unusual volume" in warnings
+
+
+def test_mask_does_not_depend_on_the_order_of_the_axes(whole_head, template_3mm):
+    """The same head stored with flipped axes gives the same brain."""
+    flip = np.diag([-1.0, 1.0, 1.0, 1.0])
+    flip[0, 3] = whole_head.shape[0] - 1
+    flipped = Image(np.ascontiguousarray(whole_head.data[::-1]), whole_head.affine @ flip)
+    straight = prepare_t1w(whole_head, template_3mm).brain
+    back = on_grid(prepare_t1w(flipped, template_3mm).brain, whole_head, order=0)
+    assert dice(straight.data, back.data) > 0.985
