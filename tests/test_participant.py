@@ -254,7 +254,7 @@ def test_every_form_of_phase_gives_the_same_susceptibility(forms, name) -> None:
     known = forms["radians"] != 0
     difference = (forms[name] - forms["radians"])[known]
     assert np.sqrt(np.mean(difference**2)) < 1e-3
-    assert forms["radians"][known].std() > 0.02
+    assert forms["radians"][known].std() > 0.01  # there is something to compare
 
 
 @pytest.mark.parametrize("background", ["pdf", "vsharp"])
