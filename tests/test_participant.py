@@ -203,6 +203,17 @@ def test_finished_subjects_are_not_run_again_and_vanished_ones_are(
     assert chi.read_bytes() == before
 
 
+def test_reports_are_made_anew_from_what_is_there(with_bad_subjects, tmp_path) -> None:
+    bids, out, _, _ = with_bad_subjects
+    again = tmp_path / "out"
+    shutil.copytree(out, again)
+    page = again / "sub-aa.html"
+    before = page.read_text()
+    page.unlink()
+    assert run(bids, again, "--participant-label", "aa", "--reports-only") == 0
+    assert page.read_text() == before
+
+
 @pytest.fixture(scope="module")
 def forms(tmp_path_factory) -> dict[str, np.ndarray]:
     """Susceptibility of one series that is stored in every form that scanners have."""
