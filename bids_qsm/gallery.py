@@ -13,6 +13,7 @@ from bids_qsm.maps import Maps
 from bids_qsm.numerics.geometry import hz_per_ppm
 from bids_qsm.report import figures
 from bids_qsm.report.figures import Labels, mosaic, registration_pair
+from bids_qsm.report.tables import without_side
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def _registration(maps: Maps, anatomy: Anatomy) -> Iterator[Picture]:
 def _structures(maps: Maps, anatomy: Anatomy, structures: Structures) -> Iterator[Picture]:
     affine, table = maps.magnitude.affine, structures.atlas.table
     # left and right share a colour, and a line of the legend
-    names = table["name"].str.replace(r"^(left|right)[ _-]", "", case=False, regex=True)
+    names = without_side(table["name"])
     labels = Labels(structures.labels.data, dict(zip(table["index"], names, strict=True)))
     region = structures.labels.data > 0
     caption = f"Labels of the atlas {structures.atlas.name}."

@@ -80,7 +80,13 @@ def read_table(path: Path, reference: str | None) -> RegionTable:
     if reference in set(tidy["reference"]):
         tidy = tidy[tidy["reference"].isin(["", reference])]
     tidy["side"] = tidy["hemisphere"].fillna("").str[:1].str.upper()
+    tidy["name"] = without_side(tidy["name"])
     return _laid_out(tidy)
+
+
+def without_side(names: pd.Series) -> pd.Series:
+    """Return the names of structures without left or right, so that the two sides share one."""
+    return names.str.replace(r"^(left|right)[ _-]+", "", case=False, regex=True)
 
 
 def _laid_out(tidy: pd.DataFrame) -> RegionTable:

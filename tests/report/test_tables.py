@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bids_qsm.report.tables import Cell, Group, read_table
@@ -41,3 +42,16 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.tsv").write_text("name\tvalue\na\t1\n", encoding="utf-8")
     with pytest.raises(ValueError, match="no column 'hemisphere'"):
         read_table(tmp_path / "x.tsv", None)
+
+
+def test_left_and_right_of_a_structure_share_a_row(output_dir: Path, tmp_path: Path) -> None:
+    text = (output_dir / "stats.tsv").read_text(encoding="utf-8")
+    table = pd.read_csv(output_dir / "stats.tsv", sep="\t", keep_default_na=False)
+    sides = {"L": "Left ", "R": "right-"}
+    table["name"] = [
+        sides.get(h[:1], "") + n for h, n in zip(table.hemisphere, table.name, strict=True)
+    ]
+    table.to_csv(tmp_path / "sided.tsv", sep="\t", index=False)
+    assert "Left " not in text
+    wanted = read_table(output_dir / "stats.tsv", "lateral ventricles")
+    assert read_table(tmp_path / "sided.tsv", "lateral ventricles") == wanted
