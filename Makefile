@@ -20,9 +20,6 @@ SOURCES := pyproject.toml $(shell find bids_qsm -type f -not -name '*.py[co]' -n
 
 demo: $(DEMO_VENV)/.installed
 	$(DEMO_VENV)/bin/bids-qsm data_examples/bids $(DEMO_OUT) participant -v
-	@echo
-	@echo "The reports, to be opened in a browser:"
-	@ls -1 $(abspath $(DEMO_OUT))/sub-*.html
 
 # The commands that tests call are those of the environment.
 test coverage: export PATH := $(abspath $(BIN)):$(PATH)
