@@ -131,7 +131,7 @@ def _add_resources(group: argparse._ArgumentGroup) -> None:
         type=Path,
         metavar="DIR",
         help="folder for intermediate results, which are kept "
-        "(default: a hidden folder in the output folder, removed when a series is done)",
+        "(default: a hidden folder in the output folder, removed when all went well)",
     )
     group.add_argument(
         "--nprocs", type=_positive, metavar="N", help="cores to use in all (default: all)"
@@ -179,7 +179,7 @@ def _add_behaviour(group: argparse._ArgumentGroup) -> None:
         "--verbose",
         action="count",
         default=0,
-        help="say more (-v: each step; -vv: everything)",
+        help="say more (-v: how long each step took; -vv: everything)",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from bids_qsm.execution.environment import available_memory_gib, prepare_environ
 from bids_qsm.execution.local import Outcome, Unit, run_units
 from bids_qsm.execution.progress import Display
 from bids_qsm.execution.steps import files_fingerprint, fingerprint
+from bids_qsm.job import work_dir
 from bids_qsm.participant import planned_steps, process_series
 from bids_qsm.report.methods import methods_text
 from bids_qsm.report.pages import subject_page
@@ -109,6 +111,8 @@ def _process(waiting: Sequence[Series], keys: dict[str, str], settings: Settings
             display.show(event)
             if isinstance(event, Outcome):
                 outcomes.append(event)
+    if settings.work_dir is None and not any(outcome.problem for outcome in outcomes):
+        shutil.rmtree(work_dir(settings), ignore_errors=True)
     return outcomes
 
 

@@ -326,6 +326,7 @@ def test_whole_job_with_a_t1w(tmp_path, capsys) -> None:
     out = tmp_path / "out"
     words = ("--participant-label", "02", "--nprocs", "2")
     assert run(EXAMPLES, out, *words) == 0
+    assert not list(out.glob(".*work*")) + list(out.glob(".staging*"))
     validate(out)
     record = record_from_json((out / "logs" / "sub-02_record.json").read_text())
     assert record.has_t1w

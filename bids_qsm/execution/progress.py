@@ -25,13 +25,12 @@ class Display:
     log_dir : Path
         Where ``<unit>_log.txt`` goes.
     verbosity : int
-        0 shows warnings, 1 each step, 2 everything.
+        0 shows each step and warnings, 1 also how long steps took, 2 everything.
     """
 
     def __init__(self, n_units: int, log_dir: Path, verbosity: int) -> None:
         self._log_dir = log_dir
         self._from_level = _SHOWN_FROM.get(verbosity, logging.DEBUG)
-        self._verbosity = verbosity
         self._started = time.perf_counter()
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._live = self._console.is_terminal
@@ -77,7 +76,7 @@ class Display:
             if event.unit not in self._tasks:
                 self._tasks[event.unit] = self._progress.add_task(event.unit, total=None, step="")
             self._progress.update(self._tasks[event.unit], step=event.text)
-        elif self._verbosity > 0:
+        else:
             self._say(f"{event.unit}: {event.text}")
 
     def _show_outcome(self, outcome: Outcome) -> None:
