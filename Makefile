@@ -4,7 +4,7 @@
 # Each makes its own virtual environment; both need Python 3.11 to 3.13 and a package index.
 
 ifndef PYTHON
-PYTHON := $(shell for p in python3.12 python3.11 python3.13 python3; do \
+PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	2>/dev/null && echo $$p && break; done)
 endif

@@ -130,7 +130,7 @@ def test_no_place_or_host_of_a_maker_is_written_down(tracked) -> None:
 
 def test_image_is_built_from_the_supported_python_and_runs_as_nobody() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    oldest = PROJECT["project"]["requires-python"].removeprefix(">=")
+    oldest = PROJECT["project"]["requires-python"].split(",")[0].removeprefix(">=")
     assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) == {f"python:{oldest}-slim"}
     assert int(re.search(r"^USER (\d+)", dockerfile, re.MULTILINE)[1]) > 0
     assert 'ENTRYPOINT ["bids-qsm"]' in dockerfile
