@@ -19,7 +19,7 @@ from typing import Any
 
 from bids_qsm.errors import BidsQsmError
 
-LOG = logging.getLogger(__name__)
+LONGEST_END_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ def run_units(
                 assert isinstance(connection, Connection)
                 event = _receive(connection, *running[connection])
                 if isinstance(event, Outcome):
-                    running.pop(connection)[1].join()
+                    _end(running.pop(connection)[1])
                     if event.problem and stop_on_first_failure:
                         waiting.clear()
                 yield event
     finally:
         for _, process, _ in running.values():
             process.terminate()
-            process.join()
+            _end(process)
 
 
 def _start(unit: Unit) -> tuple[Connection, SpawnProcess]:
@@ -92,6 +92,14 @@ def _start(unit: Unit) -> tuple[Connection, SpawnProcess]:
     return receiver, process
 
 
+def _end(process: SpawnProcess) -> None:
+    """Wait for a process that has nothing more to say; one that hangs at its end is killed."""
+    process.join(LONGEST_END_S)
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
 def _receive(
     connection: Connection, unit: Unit, process: SpawnProcess, started: float
 ) -> Message | Outcome:
@@ -100,7 +108,7 @@ def _receive(
         event: Message | Outcome = connection.recv()
         return event
     except EOFError:
-        process.join()
+        _end(process)
         code = process.exitcode or 0
         cause = (
             f"its process was killed by signal {-code}"

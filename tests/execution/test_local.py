@@ -3,11 +3,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from bids_qsm.errors import UnreadableInputError
+from bids_qsm.execution import local
 from bids_qsm.execution.local import Message, Outcome, Unit, run_units
 
 TELL = Callable[[str], None]
@@ -43,6 +45,10 @@ def stay(path: str, tell: TELL) -> None:
         str(len([p for p in folder.iterdir() if p.name.isdigit()]))
     )
     (folder / str(os.getpid())).unlink()
+
+
+def linger(tell: TELL) -> None:
+    threading.Thread(target=time.sleep, args=(60,)).start()
 
 
 def outcomes(units: list[Unit], **options: object) -> dict[str, Outcome]:
@@ -102,3 +108,10 @@ def test_leaving_early_ends_the_children(tmp_path) -> None:
     generator.close()
     time.sleep(1.0)
     assert not list(tmp_path.glob("seen-*"))
+
+
+def test_process_that_hangs_at_its_end_is_killed(monkeypatch) -> None:
+    monkeypatch.setattr(local, "LONGEST_END_S", 0.5)
+    started = time.perf_counter()
+    assert outcomes([Unit("a", linger, ())], workers=1)["a"].problem == ""
+    assert time.perf_counter() - started < 30
