@@ -127,5 +127,8 @@ def encode_image(
     nifti.header.set_xyzt_units("mm")
     nifti.set_sform(image.affine, 1)
     nifti.set_qform(image.affine, 1)
+    for name in ("quatern_b", "quatern_c", "quatern_d"):
+        # found by linear algebra whose last digit depends on the processor; the sform is exact
+        nifti.header[name] = np.round(float(nifti.header[name]), 6)
     nifti.header.set_slope_inter(slope, intercept)
     return gzip.compress(nifti.to_bytes(), compresslevel=compresslevel, mtime=0)
