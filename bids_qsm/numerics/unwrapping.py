@@ -6,13 +6,15 @@ echo time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from bids_qsm.numerics.geometry import Bool, Float32, bounding_box, place
+from bids_qsm.numerics.poisson import solve_poisson, wrapped_steps
 from bids_qsm.numerics.romeo import (
     NO_EDGE,
     WORST,
@@ -67,24 +69,110 @@ def romeo(
     ----------
     Dymerska et al. 2021, 10.1002/mrm.28563.
     """
-    box = bounding_box(mask)
-    inside = np.ascontiguousarray(mask[box])
-    wrapped = np.ascontiguousarray(phase[box])
-    strength = np.ascontiguousarray(magnitude[box])
     times = np.asarray(te_s, np.float64)
-    template = template_echo(te_s)
-    unwrapped = np.zeros(wrapped.shape, np.float32)
-    unwrapped[..., template] = _unwrap_echo(wrapped, strength, times, template, inside)
-    known = [template]
-    for echo in [*range(template + 1, len(te_s)), *reversed(range(template))]:
-        predicted = predict_phase(unwrapped, strength, times, np.array(known), echo, inside)
-        if each_echo:
-            values = _unwrap_echo(wrapped, strength, times, echo, inside, predicted)
-        else:
-            values = _nearest_turn(wrapped[..., echo], predicted) * inside
-        unwrapped[..., echo] = values
-        known.append(echo)
-    return place(unwrapped, box, phase.shape)
+
+    def unwrap(
+        wrapped: Float32, strength: Float32, inside: Bool, echo: int, predicted: Float32 | None
+    ) -> Float32:
+        if predicted is None or each_echo:
+            return _unwrap_echo(wrapped, strength, times, echo, inside, predicted)
+        return _nearest_turn(wrapped[..., echo], predicted) * inside
+
+    return _echo_by_echo(unwrap, phase, magnitude, te_s, mask)
+
+
+def laplacian(
+    phase: Float32,
+    magnitude: Float32,
+    te_s: Sequence[float],
+    mask: Bool,
+    *,
+    whole_turns: bool = True,
+) -> Float32:
+    """Unwrap each echo by its Laplacian, which the wrapped phase gives too, and Poisson's equation.
+
+    The Laplacian is that of the wrapped steps between neighbours, and the equation is solved in
+    the mask, with no flow through its rim: where no true step is larger than half a turn, the
+    solution is the true phase, for any voxel size and without loss of harmonic fields.  Where some
+    are larger, the solution bends around them.  Time gives the whole turns of each connected part,
+    as in :func:`romeo`.
+
+    Parameters
+    ----------
+    phase, magnitude, te_s, mask
+        Those of :func:`romeo`.
+    whole_turns : bool
+        Return the wrapped phase with the whole turns that bring it nearest to the solution
+        (exact).  Otherwise return the solution itself: smooth, free of jumps, but no longer a
+        whole number of turns from the phase.
+
+    Returns
+    -------
+    ndarray of float32, shape (x, y, z, echo)
+        In radians; zero outside the mask.  Memory: ten volumes of the mask's box besides.
+
+    Raises
+    ------
+    ValueError
+        If the mask is empty.
+
+    References
+    ----------
+    Schofield and Zhu 2003, 10.1364/OL.28.001194; without whole turns: Li et al. 2011,
+    10.1016/j.neuroimage.2010.11.088.
+    """
+
+    def unwrap(
+        wrapped: Float32, strength: Float32, inside: Bool, echo: int, predicted: Float32 | None
+    ) -> Float32:
+        own_phase = np.ascontiguousarray(wrapped[..., echo])
+        solution = solve_poisson(wrapped_steps(own_phase, inside), inside)
+        _set_free_constants(solution, own_phase, strength[..., echo], inside)
+        if whole_turns:
+            solution = _nearest_turn(own_phase, solution) * inside
+        return _near_prediction(solution, predicted, inside)
+
+    return _echo_by_echo(unwrap, phase, magnitude, te_s, mask)
+
+
+def best_path(phase: Float32, magnitude: Float32, te_s: Sequence[float], mask: Bool) -> Float32:
+    """Unwrap each echo along the path on which the phase bends least (scikit-image).
+
+    The magnitude only weighs the echoes in the prediction of whole turns: time gives those of
+    each connected part, as in :func:`romeo`.
+
+    Parameters
+    ----------
+    phase, magnitude, te_s, mask
+        Those of :func:`romeo`.
+
+    Returns
+    -------
+    ndarray of float32, shape (x, y, z, echo)
+        In radians; zero outside the mask.  Memory: some 30 volumes of the mask's box besides.
+
+    Raises
+    ------
+    ValueError
+        If the mask is empty.
+
+    References
+    ----------
+    Abdul-Rahman et al. 2007, 10.1364/AO.46.006623.
+    """
+    from skimage.restoration import unwrap_phase  # slow to import
+
+    def unwrap(
+        wrapped: Float32, strength: Float32, inside: Bool, echo: int, predicted: Float32 | None
+    ) -> Float32:
+        # the rim makes axes of one voxel longer, which scikit-image does not like
+        own_phase = np.pad(wrapped[..., echo] * inside, 1)
+        outside = np.pad(~inside, 1, constant_values=True)
+        found = unwrap_phase(np.ma.array(own_phase, mask=outside), rng=0)
+        inner = found[1:-1, 1:-1, 1:-1].filled(0).astype(np.float32)
+        return _near_prediction(inner, predicted, inside)
+
+    return _echo_by_echo(unwrap, phase, magnitude, te_s, mask)
 
 
 def unwrap_volume(phase: Float32, magnitude: Float32, mask: Bool) -> Float32:
@@ -146,6 +234,34 @@ def template_echo(te_s: Sequence[float]) -> int:
     return len(te_s) - 1
 
 
+def _echo_by_echo(
+    unwrap: Callable[[Float32, Float32, Bool, int, Float32 | None], Float32],
+    phase: Float32,
+    magnitude: Float32,
+    te_s: Sequence[float],
+    mask: Bool,
+) -> Float32:
+    """Unwrap the template echo, then the others with what the known ones predict, in the box.
+
+    ``unwrap`` is given wrapped phase, magnitude, mask, the echo and its prediction (None for the
+    template), and returns the echo.
+    """
+    box = bounding_box(mask)
+    inside = np.ascontiguousarray(mask[box])
+    wrapped, strength = (np.ascontiguousarray(echoes[box]) for echoes in (phase, magnitude))
+    times = np.asarray(te_s, np.float64)
+    template = template_echo(te_s)
+    unwrapped = np.zeros(wrapped.shape, np.float32)
+    known: list[int] = []
+    predicted = None
+    for echo in [template, *range(template + 1, len(te_s)), *reversed(range(template))]:
+        if known:
+            predicted = predict_phase(unwrapped, strength, times, np.array(known), echo, inside)
+        unwrapped[..., echo] = unwrap(wrapped, strength, inside, echo, predicted)
+        known.append(echo)
+    return place(unwrapped, box, phase.shape)
+
+
 def _costs_of_echo(
     phase: Float32, magnitude: Float32, te_s: NDArray[np.float64], echo: int, mask: Bool
 ) -> NDArray[np.uint8]:
@@ -185,4 +301,26 @@ def _nearest_turn(phase: Float32, predicted: Float32) -> Float32:
     return phase + np.float32(_TURN) * turns
 
 
-METHODS = {"romeo": romeo}
+def _near_prediction(unwrapped: Float32, predicted: Float32 | None, mask: Bool) -> Float32:
+    """Return the phase with the turns that bring each part's median near the prediction's."""
+    excess = unwrapped if predicted is None else unwrapped - predicted
+    parts, n_parts = ndimage.label(mask)
+    medians = ndimage.median(excess, parts, np.arange(1, n_parts + 1))
+    turns = np.concatenate([[0.0], np.rint(np.asarray(medians) / _TURN)])
+    return unwrapped - (_TURN * turns).astype(np.float32)[parts]
+
+
+def _set_free_constants(solution: Float32, phase: Float32, magnitude: Float32, mask: Bool) -> None:
+    """Add to each part of the solution the constant at which it agrees best with the phase."""
+    parts, n_parts = ndimage.label(mask)
+    between = magnitude * np.exp(1j * (phase - solution))
+    sums = [
+        np.bincount(parts.ravel(), part.ravel(), n_parts + 1)
+        for part in (between.real, between.imag)
+    ]
+    constants = np.arctan2(sums[1], sums[0]).astype(np.float32)
+    constants[0] = 0.0
+    solution += constants[parts]
+
+
+METHODS = {"romeo": romeo, "laplacian": laplacian, "best-path": best_path}

@@ -13,10 +13,19 @@ from skimage.restoration import unwrap_phase
 
 from bids_qsm.numerics.phase import wrap
 from bids_qsm.numerics.romeo import NO_EDGE, WORST, edge_costs, grow_regions
-from bids_qsm.numerics.unwrapping import quality_map, romeo, template_echo, unwrap_volume
+from bids_qsm.numerics.unwrapping import (
+    METHODS,
+    best_path,
+    laplacian,
+    quality_map,
+    romeo,
+    template_echo,
+    unwrap_volume,
+)
 
 TURN = 2 * np.pi
 TE_S = (0.004, 0.010, 0.016, 0.022)
+OTHERS = ("laplacian", "best-path")
 
 
 def _coordinates(shape):
@@ -176,10 +185,101 @@ def test_dark_voxels_are_still_unwrapped(rng):
     np.testing.assert_allclose(unwrapped[8:], noisy[8:], atol=1e-3)
 
 
-def test_an_empty_mask_is_refused():
+@pytest.mark.parametrize("name", METHODS)
+def test_an_empty_mask_is_refused(name):
     phase = np.zeros((4, 4, 4, 1), np.float32)
     with pytest.raises(ValueError, match="mask is empty"):
-        romeo(phase, phase + 1, (0.01,), np.zeros((4, 4, 4), bool))
+        METHODS[name](phase, phase + 1, (0.01,), np.zeros((4, 4, 4), bool))
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_methods_unwrap_all_echoes_to_the_truth(rng, name):
+    noisy, magnitude = _echoes(rng)
+    x, y, z = _coordinates(noisy.shape[:3])
+    mask = x**2 + y**2 + z**2 < 1
+    unwrapped = METHODS[name](wrap(noisy), magnitude, TE_S, mask)
+    assert unwrapped.dtype == np.float32
+    assert not unwrapped[~mask].any()
+    np.testing.assert_allclose(unwrapped[mask], noisy[mask], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_methods_agree_with_skimage_up_to_whole_turns(rng, name):
+    true = _smooth_phase()
+    wrapped = wrap(true + rng.normal(0, 0.4, true.shape).astype(np.float32))
+    x, y, z = _coordinates(true.shape)
+    mask = x**2 + y**2 + z**2 < 0.9
+    ours = METHODS[name](wrapped[..., None], np.ones_like(wrapped)[..., None], (0.01,), mask)
+    theirs = np.asarray(unwrap_phase(np.ma.array(wrapped, mask=~mask)))
+    assert not _turns_apart(ours[..., 0], theirs, mask).any()
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_methods_bring_every_part_of_each_echo_to_the_turn_that_time_tells(name):
+    te_s = (0.004, 0.009, 0.017)
+    x = np.arange(40, dtype=np.float32)[:, None, None]
+    field_rad_per_s = np.where(x < 15, 130 * (x - 7), 150 * (x - 27) - 300)
+    field_rad_per_s = np.broadcast_to(field_rad_per_s, (40, 9, 8))
+    true = (field_rad_per_s[..., None] * np.asarray(te_s)).astype(np.float32)
+    mask = np.zeros((40, 9, 8), bool)
+    mask[:15], mask[20:35], mask[38, 4, 4] = True, True, True
+    true[38, 4, 4] = (0.5, 1.2, 2.0)
+    unwrapped = METHODS[name](wrap(true), np.ones_like(true), te_s, mask)
+    np.testing.assert_allclose(unwrapped[mask], true[mask], atol=5e-3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 7, 1), (5, 4, 1), (2, 3, 100)])
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_methods_take_any_size_and_a_single_echo(name, shape):
+    true = 0.5 * np.indices(shape).sum(axis=0).astype(np.float32)
+    true -= TURN * np.rint(np.median(true) / TURN)
+    echoes = np.ones((*shape, 1), np.float32)
+    unwrapped = METHODS[name](wrap(true)[..., None], echoes, (0.02,), np.ones(shape, bool))
+    np.testing.assert_allclose(unwrapped[..., 0], true, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_methods_are_the_same_at_every_run(rng, name):
+    noisy, magnitude = _echoes(rng, (17, 14, 11), noise=0.5)
+    mask = np.ones((17, 14, 11), bool)
+    one, other = (METHODS[name](wrap(noisy), magnitude, TE_S, mask) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_laplacian_keeps_a_steep_ramp_and_its_wrapped_values(rng):
+    """No loss of large scales, which the periodic Laplacian has; flips change nothing."""
+    x, y, z = np.indices((31, 20, 9), np.float32)
+    true = (2.4 * (x - 15) + 0.3 * (y - 9.5) - 1.1 * (z - 4))[..., None]
+    mask = (((x - 15) / 15) ** 2 + ((y - 9.5) / 10) ** 2) < 1
+    ones = np.ones_like(true)
+    found = laplacian(wrap(true), ones, (0.01,), mask)
+    np.testing.assert_allclose(found[mask], true[mask], atol=1e-3)
+    flipped = laplacian(wrap(true)[::-1, :, ::-1], ones, (0.01,), mask[::-1, :, ::-1])
+    np.testing.assert_allclose(flipped[::-1, :, ::-1], found, atol=1e-3)
+
+
+def test_laplacian_without_whole_turns_is_smooth_where_the_phase_has_poles(rng):
+    """Around an open-ended fringe no whole turns are free of a jump."""
+    x, y, _ = np.indices((24, 24, 6)) - np.array([11.5, 11.5, 0])[:, None, None, None]
+    wrapped = np.arctan2(y, x).astype(np.float32)[..., None]
+    mask, ones = np.ones((24, 24, 6), bool), np.ones_like(wrapped)
+    exact = laplacian(wrapped, ones, (0.01,), mask)
+    smooth = laplacian(wrapped, ones, (0.01,), mask, whole_turns=False)
+    turns = (exact - wrapped) / TURN
+    np.testing.assert_allclose(turns, np.rint(turns), atol=1e-5)
+    assert np.abs(np.diff(exact[..., 0], axis=1)).max() > np.pi
+    assert np.abs(np.diff(smooth[..., 0], axis=1)).max() < np.pi / 2
+
+
+def test_best_path_outside_the_mask_does_not_matter(rng):
+    noisy, magnitude = _echoes(rng, (17, 14, 11))
+    x, y, z = _coordinates(noisy.shape[:3])
+    mask = x**2 + y**2 + z**2 < 0.8
+    wrapped = wrap(noisy)
+    expected = best_path(wrapped, magnitude, TE_S, mask)
+    wrapped[~mask] = rng.uniform(-np.pi, np.pi, wrapped[~mask].shape)
+    np.testing.assert_array_equal(best_path(wrapped, magnitude, TE_S, mask), expected)
 
 
 @pytest.mark.parametrize(
