@@ -24,6 +24,8 @@ class FieldMap:
     mask : ndarray of bool, shape (x, y, z)
         Where the field is known.
     geometry : Geometry
+    r2star_per_s : ndarray of float32, shape (x, y, z), optional
+        Transverse relaxation rate, for methods that find fluid by it.
     """
 
     field_ppm: Float32
@@ -31,12 +33,13 @@ class FieldMap:
     magnitude: Float32
     mask: Bool
     geometry: Geometry
+    r2star_per_s: Float32 | None = None
 
     def __post_init__(self) -> None:
-        for name in ("field_ppm", "noise_ppm", "magnitude", "mask"):
-            shape = getattr(self, name).shape
-            if shape != self.geometry.shape:
-                raise ValueError(f"{name} has shape {shape}, expected {self.geometry.shape}")
+        for name in ("field_ppm", "noise_ppm", "magnitude", "mask", "r2star_per_s"):
+            volume = getattr(self, name)
+            if volume is not None and volume.shape != self.geometry.shape:
+                raise ValueError(f"{name} has shape {volume.shape}, expected {self.geometry.shape}")
 
     def weights(self) -> Float32:
         """Return 1/noise, scaled to a mean of one in the mask; zero outside.
@@ -82,5 +85,6 @@ class FieldMap:
             self.magnitude[box],
             mask,
             self.geometry.with_shape(mask.shape),
+            None if self.r2star_per_s is None else self.r2star_per_s[box],
         )
         return brain, box

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -42,3 +44,16 @@ def test_unknown_noise_gives_equal_weights(value) -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="noise_ppm has shape"):
         field_map(np.zeros((2, 2, 2), np.float32), np.ones((3, 3, 3), bool))
+
+
+def test_relaxation_is_boxed_along_and_must_have_the_shape_of_the_rest(rng) -> None:
+    mask = np.zeros((6, 7, 8), bool)
+    mask[1:4, 2:6, 3:5] = True
+    plain = field_map(np.ones(mask.shape, np.float32), mask)
+    assert plain.boxed()[0].r2star_per_s is None
+    r2star = rng.uniform(2, 60, mask.shape).astype(np.float32)
+    boxed, box = dataclasses.replace(plain, r2star_per_s=r2star).boxed()
+    np.testing.assert_array_equal(boxed.r2star_per_s, r2star[1:4, 2:6, 3:5])
+    assert r2star[box].shape == boxed.mask.shape
+    with pytest.raises(ValueError, match="r2star_per_s has shape"):
+        dataclasses.replace(plain, r2star_per_s=r2star[:5])
