@@ -6,11 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_qsm.numerics.geometry import Bool, Float32, Geometry, bounding_box
+from bids_qsm.numerics.distance import distance_mm
+from bids_qsm.numerics.geometry import Bool, Float32, Geometry, bounding_box, place
 from bids_qsm.numerics.surface import Drive, grow, inside_of
 
 _WORKING_MM = 3.0
 _OPENING_MM = 11.0
+_REACH = 4.0
+"""Of a Gaussian, in standard deviations."""
 _DARK = 0.45
 """Below this fraction of the brain's median a voxel at the rim is bone or air."""
 
@@ -128,10 +131,8 @@ def _trimmed(
     core = _largest_component(_depth_mm(tissue, voxel_mm) > _OPENING_MM)
     if not core.any():
         core = tissue
-    near = ndimage.distance_transform_edt(~core, sampling=voxel_mm) <= _OPENING_MM
-    trimmed = np.zeros_like(inside)
-    trimmed[box] = _filled(tissue & near)
-    return trimmed
+    near = distance_mm(~core, voxel_mm) <= _OPENING_MM
+    return place(_filled(tissue & near), box, inside.shape)
 
 
 def brain(brain: Bool, quality: Float32, magnitude: Float32, geometry: Geometry) -> Bool:
@@ -197,10 +198,22 @@ def brain_and_quality(
     ----------
     Stewart et al. 2022, 10.1002/mrm.29048.
     """
-    reliable = _smoothed((quality > threshold) & brain, geometry, smoothing_mm)
-    deep = _depth_mm(brain, geometry.voxel_mm) > edge_mm
-    kept = brain & (reliable | deep)
-    return _filled(_largest_component(kept))
+    if not brain.any():
+        return brain.copy()
+    # as far around the brain as the smoothing reaches
+    box = tuple(
+        slice(max(0, part.start - margin), part.stop + margin)
+        for part, margin in zip(
+            bounding_box(brain),
+            (int(_REACH * smoothing_mm / v + 0.5) for v in geometry.voxel_mm),
+            strict=True,
+        )
+    )
+    inside = brain[box]
+    reliable = _smoothed((quality[box] > threshold) & inside, geometry, smoothing_mm)
+    deep = _depth_mm(inside, geometry.voxel_mm) > edge_mm
+    kept = inside & (reliable | deep)
+    return place(_filled(_largest_component(kept)), box, brain.shape)
 
 
 METHODS = {"brain-and-quality": brain_and_quality, "brain": brain, "quality": quality}
@@ -209,13 +222,13 @@ METHODS = {"brain-and-quality": brain_and_quality, "brain": brain, "quality": qu
 def _smoothed(mask: Bool, geometry: Geometry, sigma_mm: float) -> Bool:
     """Return where the mask, smoothed, has more than half its height."""
     sigma = [sigma_mm / v for v in geometry.voxel_mm]
-    return ndimage.gaussian_filter(mask.astype(np.float32), sigma, mode="nearest") > 0.5
+    values = mask.astype(np.float32)
+    return ndimage.gaussian_filter(values, sigma, mode="nearest", truncate=_REACH) > 0.5
 
 
 def _depth_mm(mask: Bool, voxel_mm: tuple[float, ...] | list[float]) -> NDArray[np.float64]:
     """Return the distance of each voxel to the outside; the volume's end is outside."""
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=voxel_mm)
-    return depth[1:-1, 1:-1, 1:-1]
+    return distance_mm(np.pad(mask, 1), voxel_mm)[1:-1, 1:-1, 1:-1]
 
 
 def _largest_component(mask: Bool) -> Bool:
@@ -229,7 +242,9 @@ def _largest_component(mask: Bool) -> Bool:
 
 
 def _filled(mask: Bool) -> Bool:
-    return np.asarray(ndimage.binary_fill_holes(mask), np.bool_)
+    """Fill what is enclosed: all but what is connected to the volume's end."""
+    around, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
+    return np.asarray((around != around[0, 0, 0])[1:-1, 1:-1, 1:-1])
 
 
 def _filled_in_planes(mask: Bool) -> Bool:
