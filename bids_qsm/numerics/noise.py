@@ -9,6 +9,8 @@ from scipy import special
 from bids_qsm.numerics.geometry import Bool, Float32
 
 _MAD_OF_UNIT_NORMAL = 0.674490
+_MISFIT_PROBABILITY = 1e-3
+"""A residual that noise would exceed in fewer voxels than this is not taken for noise."""
 
 
 def sigma_from_residuals(squares: NDArray[np.floating], degrees_of_freedom: int) -> float:
@@ -32,6 +34,35 @@ def sigma_from_residuals(squares: NDArray[np.floating], degrees_of_freedom: int)
     if squares.size == 0:
         return 0.0
     return float(np.sqrt(np.median(squares) / special.chdtri(degrees_of_freedom, 0.5)))
+
+
+def misfit_factor(
+    squares: NDArray[np.floating], degrees_of_freedom: int | NDArray[np.integer], sigma: float
+) -> NDArray[np.float64]:
+    """Return by how much a fit's standard deviations grow where noise does not explain its misfit.
+
+    Parameters
+    ----------
+    squares : ndarray, shape (n,)
+        Sum over echoes of the squared residuals in each voxel.
+    degrees_of_freedom : int or ndarray of int, shape (n,)
+        Number of echoes less the number of fitted values; none: there is no misfit.
+    sigma : float
+        Noise level.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        One where the misfit is as noise has it.
+    """
+    freedom = np.broadcast_to(degrees_of_freedom, squares.shape)
+    factor = np.ones(squares.shape)
+    if sigma > 0:
+        noise = sigma**2 * np.maximum(freedom, 1)
+        largest = sigma**2 * special.chdtri(np.maximum(freedom, 1), _MISFIT_PROBABILITY)
+        excess = (freedom > 0) & (squares > largest)
+        factor[excess] = np.sqrt(squares[excess] / noise[excess])
+    return factor
 
 
 def sigma_from_details(magnitude: Float32, mask: Bool) -> float:

@@ -1,19 +1,29 @@
-"""R2* and S0 from the magnitude of several echoes."""
+"""R2* and S0 from the magnitude of several echoes, with the standard deviation of R2*."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from numba import njit, prange
 from numpy.typing import NDArray
 
+from bids_qsm.numerics.decay import (
+    arlo_voxels,
+    field_changes,
+    last_coherence,
+    loglinear_voxels,
+    nonlinear_voxels,
+    squared_residuals,
+)
 from bids_qsm.numerics.geometry import Bool, Float32
-from bids_qsm.numerics.noise import sigma_from_details, sigma_from_residuals
+from bids_qsm.numerics.noise import misfit_factor, sigma_from_details, sigma_from_residuals
 
-_MAX_ITERATIONS = 15
+GRADIENT_CORRECTIONS = ("auto", "slice", "all", "off")
+_DEPHASED = 0.95
+"""What is left of the last echo in voxels that tell whether the correction fits the data."""
+_FEWEST_TO_TELL = 50
 
 Float64 = NDArray[np.float64]
 
@@ -28,10 +38,31 @@ class Relaxation:
         Zero outside the mask and where it cannot be fitted.
     s0 : ndarray of float32, shape (x, y, z)
         Signal at TE = 0 in the unit of the magnitude; zero likewise.
+    r2star_sd_per_s : ndarray of float32, shape (x, y, z)
+        Standard deviation of ``r2star_per_s``; inf where it is unknown.
+    gradient_corrected : bool
+        Whether dephasing by the field's gradients was taken off.
     """
 
     r2star_per_s: Float32
     s0: Float32
+    r2star_sd_per_s: Float32
+    gradient_corrected: bool = False
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The kernels' arguments: signals, voxels to fit, echo times, and the field's changes."""
+
+    signals: Float32
+    indices: NDArray[np.int64]
+    te: Float64
+    changes_hz: Float32
+    known: Bool
+
+    @property
+    def arguments(self) -> tuple[Float32, NDArray[np.int64], Float64, Float32]:
+        return self.signals, self.indices, self.te, self.changes_hz
 
 
 def t2star_s(r2star_per_s: Float32) -> Float32:
@@ -45,8 +76,10 @@ def nonlinear(
     magnitude: Float32,
     te_s: Sequence[float],
     mask: Bool,
+    field_hz: Float32 | None = None,
     *,
     noise_floor: bool = True,
+    gradient_correction: str = "auto",
     max_r2star_per_s: float = 500.0,
 ) -> Relaxation:
     """Fit the magnitude's expected value to the echoes of each voxel by least squares.
@@ -56,6 +89,17 @@ def nonlinear(
     echoes that have decayed into the noise do not make R2* too low.  Levenberg-Marquardt from
     the log-linear fit.
 
+    The standard deviation is that of the noise level, carried through the fit.  The noise level
+    is that of the residuals of a first fit (median over the mask; with two echoes, the finest
+    detail of the last one).  Where a voxel's residual is larger than noise explains, its standard
+    deviation grows with it.
+
+    Where the field changes by g over a voxel, spins dephase and the signal falls by
+    ``sinc(g TE)`` besides: R2* comes out too high near the air spaces.  With ``field_hz`` this
+    factor is part of the fit.  Echoes of which it leaves less than a quarter are left out.  It is
+    that of a voxel with sharp edges: the slice of a 2D acquisition.  The voxels of a 3D
+    acquisition are cut out in k-space, where a gradient only shifts the signal.
+
     Parameters
     ----------
     magnitude : ndarray of float32, shape (x, y, z, echo)
@@ -63,9 +107,14 @@ def nonlinear(
     te_s : sequence of float
         Echo times, evenly spaced or not.
     mask : ndarray of bool, shape (x, y, z)
+    field_hz : ndarray of float32, shape (x, y, z), optional
+        Total field, known in the mask; without it gradients are not corrected for.
     noise_floor : bool
-        Model the noise floor.  The noise level is that of the residuals of a first fit (median
-        over the mask; with two echoes, the finest detail of the last one).
+        Model the noise floor.
+    gradient_correction : str
+        ``off``; ``slice``: along the third axis; ``all``: along all three; ``auto``: ``slice``,
+        if with it the decay fits better in most of the voxels in which it matters (needs three
+        echoes).
     max_r2star_per_s : float
         R2* is cut to 0..this.
 
@@ -76,24 +125,29 @@ def nonlinear(
     Raises
     ------
     ValueError
-        If there are fewer than two echoes, or shapes and echo times disagree.
+        If there are fewer than two echoes, shapes and echo times disagree, or
+        ``gradient_correction`` is none of the four.
 
     References
     ----------
-    Rician mean: Gudbjartsson and Patz 1995, 10.1002/mrm.1910340618.
+    Rician mean: Gudbjartsson and Patz 1995, 10.1002/mrm.1910340618.  Gradients: Fernandez-Seara
+    and Wehrli 2000, 10.1002/1522-2594(200009)44:3<358::AID-MRM3>3.0.CO;2-I; Hernando et al. 2012,
+    10.1002/mrm.23074.
     """
-    data, known = _usable(magnitude, te_s, mask)
-    rate, s0 = _loglinear_voxels(*data)
-    sigma = _noise_level(data, rate, s0, magnitude, known) if noise_floor else 0.0
-    rate, s0 = _nonlinear_voxels(*data, rate, s0, sigma)
-    return _as_maps(data, rate, s0, known, max_r2star_per_s)
+    data = _usable(magnitude, te_s, mask, field_hz, gradient_correction)
+    rate, s0, _ = loglinear_voxels(*data.arguments)
+    sigma = _noise_level(data, rate, s0, magnitude)
+    rate, s0, variance = nonlinear_voxels(*data.arguments, rate, s0, sigma if noise_floor else 0.0)
+    return _as_maps(data, rate, s0, variance, sigma, max_r2star_per_s)
 
 
 def loglinear(
     magnitude: Float32,
     te_s: Sequence[float],
     mask: Bool,
+    field_hz: Float32 | None = None,
     *,
+    gradient_correction: str = "auto",
     max_r2star_per_s: float = 500.0,
 ) -> Relaxation:
     """Fit a straight line to the logarithm of the signal, weights magnitude squared.
@@ -104,17 +158,20 @@ def loglinear(
 
     Parameters are those of :func:`nonlinear`.
     """
-    data, known = _usable(magnitude, te_s, mask)
-    rate, s0 = _loglinear_voxels(*data)
-    return _as_maps(data, rate, s0, known, max_r2star_per_s)
+    data = _usable(magnitude, te_s, mask, field_hz, gradient_correction)
+    rate, s0, variance = loglinear_voxels(*data.arguments)
+    sigma = _noise_level(data, rate, s0, magnitude)
+    return _as_maps(data, rate, s0, variance, sigma, max_r2star_per_s)
 
 
 def arlo(
     magnitude: Float32,
     te_s: Sequence[float],
     mask: Bool,
+    field_hz: Float32 | None = None,
     *,
     noise_floor: bool = True,
+    gradient_correction: str = "auto",
     max_r2star_per_s: float = 500.0,
 ) -> Relaxation:
     """Solve for R2* without a search: an exponential's integral is its fall times T2*.
@@ -129,21 +186,27 @@ def arlo(
     ----------
     Pei et al. 2015, 10.1002/mrm.25137.
     """
-    data, known = _usable(magnitude, te_s, mask)
-    rate, s0 = _loglinear_voxels(*data)
-    sigma = _noise_level(data, rate, s0, magnitude, known) if noise_floor else 0.0
+    data = _usable(magnitude, te_s, mask, field_hz, gradient_correction)
+    fit = loglinear_voxels(*data.arguments)
+    sigma = _noise_level(data, fit[0], fit[1], magnitude)
     if len(te_s) > 2:
-        rate, s0 = _arlo_voxels(*data, _parabola_weights(te_s), sigma)
-    return _as_maps(data, rate, s0, known, max_r2star_per_s)
+        floor = sigma if noise_floor else 0.0
+        fit = arlo_voxels(*data.arguments, _parabola_weights(te_s), floor, *fit)
+    rate, s0, variance = fit
+    return _as_maps(data, rate, s0, variance, sigma, max_r2star_per_s)
 
 
 METHODS = {"nonlinear": nonlinear, "loglinear": loglinear, "arlo": arlo}
 
 
 def _usable(
-    magnitude: Float32, te_s: Sequence[float], mask: Bool
-) -> tuple[tuple[Float32, NDArray[np.int64], Float64], Bool]:
-    """Return the kernels' arguments (signals, voxels to fit, echo times) and the voxels' mask."""
+    magnitude: Float32,
+    te_s: Sequence[float],
+    mask: Bool,
+    field_hz: Float32 | None,
+    gradient_correction: str,
+) -> _Data:
+    """Return the voxels that can be fitted, with what the fits need."""
     if len(te_s) < 2:
         raise ValueError("R2* needs at least two echoes, got one.")
     if magnitude.shape != (*mask.shape, len(te_s)):
@@ -153,65 +216,53 @@ def _usable(
         )
     if any(b <= a for a, b in pairwise((0.0, *te_s))):
         raise ValueError(f"echo times must be positive and rising, got {tuple(te_s)} s.")
+    if gradient_correction not in GRADIENT_CORRECTIONS:
+        raise ValueError(
+            f"gradient_correction must be one of {', '.join(GRADIENT_CORRECTIONS)}, got "
+            f"{gradient_correction!r}."
+        )
     known = mask.copy()
     inside = magnitude[mask]
     known[mask] = np.isfinite(inside).all(axis=1) & (inside[:, :2] > 0).all(axis=1)
-    signals = magnitude.reshape(-1, len(te_s))
-    return (signals, np.flatnonzero(known), np.asarray(te_s, np.float64)), known
+    indices = np.flatnonzero(known)
+    none = np.zeros((indices.size, 3), np.float32)
+    data = _Data(magnitude.reshape(-1, len(te_s)), indices, np.asarray(te_s), none, known)
+    if field_hz is None or gradient_correction == "off":
+        return data
+    return _with_gradients(data, field_hz, gradient_correction)
 
 
-def _noise_level(
-    data: tuple[Float32, NDArray[np.int64], Float64],
-    rate: Float64,
-    s0: Float64,
-    magnitude: Float32,
-    known: Bool,
-) -> float:
-    n_echoes = data[2].size
-    if n_echoes > 2:
-        return sigma_from_residuals(_squared_residuals(*data, rate, s0), n_echoes - 2)
-    return sigma_from_details(magnitude[..., -1], known)
+def _with_gradients(data: _Data, field_hz: Float32, gradient_correction: str) -> _Data:
+    """Return the data with the field's changes, or without where they do not fit the decay."""
+    if field_hz.shape != data.known.shape:
+        raise ValueError(f"the field {field_hz.shape} must fit the mask {data.known.shape}.")
+    changes = field_changes(field_hz, data.known & np.isfinite(field_hz), data.indices)
+    if gradient_correction != "all":
+        changes[:, :2] = 0.0
+    corrected = replace(data, changes_hz=changes)
+    if gradient_correction != "auto":
+        return corrected
+    telling = last_coherence(changes, data.te) < _DEPHASED
+    if data.te.size < 3 or np.count_nonzero(telling) < _FEWEST_TO_TELL:
+        return data
+    with_it, without = (_misfit(one, telling) for one in (corrected, data))
+    return corrected if np.mean(with_it < without) > 0.5 else data
 
 
-@njit(parallel=True, cache=True)
-def _squared_residuals(signals, indices, te, rate, s0):  # type: ignore[no-untyped-def]
-    """Sum the squared distances of the echoes from the curve."""
-    squares = np.zeros(indices.size)
-    for i in prange(indices.size):
-        for j in range(te.size):
-            squares[i] += (signals[indices[i], j] - s0[i] * np.exp(-rate[i] * te[j])) ** 2
-    return squares
+def _misfit(data: _Data, chosen: Bool) -> Float64:
+    """Return the mean squared residual of some voxels, in relation to the degrees of freedom."""
+    part = replace(data, indices=data.indices[chosen], changes_hz=data.changes_hz[chosen])
+    rate, s0, _ = loglinear_voxels(*part.arguments)
+    squares, counts = squared_residuals(*part.arguments, rate, s0)
+    return np.asarray(squares / np.maximum(counts - 2, 1))
 
 
-@njit(parallel=True, cache=True)
-def _loglinear_voxels(signals, indices, te):  # type: ignore[no-untyped-def]
-    """Fit log-linearly, the second time with weights from the first fit's curve."""
-    rates = np.zeros(indices.size)
-    s0 = np.zeros(indices.size)
-    for i in prange(indices.size):
-        signal = signals[indices[i]]
-        scale = np.float64(signal.max())
-        rate, log_s0 = 0.0, 0.0
-        for step in range(2):
-            w0 = w1 = w2 = b0 = b1 = 0.0
-            for j in range(te.size):
-                value = np.float64(signal[j]) / scale
-                curve = np.exp(log_s0 - rate * te[j]) if step else value
-                if value <= 0.0:
-                    continue
-                weight = curve**2
-                w0 += weight
-                w1 += weight * te[j]
-                w2 += weight * te[j] ** 2
-                b0 += weight * np.log(value)
-                b1 += weight * te[j] * np.log(value)
-            determinant = w0 * w2 - w1 * w1
-            if determinant <= 1e-12 * w0 * w2:
-                break
-            rate = (w1 * b0 - w0 * b1) / determinant
-            log_s0 = (w2 * b0 - w1 * b1) / determinant
-        rates[i], s0[i] = rate, scale * np.exp(log_s0)
-    return rates, s0
+def _noise_level(data: _Data, rate: Float64, s0: Float64, magnitude: Float32) -> float:
+    if data.te.size > 2:
+        squares, counts = squared_residuals(*data.arguments, rate, s0)
+        complete = counts == data.te.size
+        return sigma_from_residuals(squares[complete], data.te.size - 2)
+    return sigma_from_details(magnitude[..., -1], data.known)
 
 
 def _parabola_weights(te_s: Sequence[float]) -> Float64:
@@ -223,108 +274,26 @@ def _parabola_weights(te_s: Sequence[float]) -> Float64:
     ).reshape(-1, 1)
 
 
-@njit(parallel=True, cache=True)
-def _arlo_voxels(signals, indices, te, weights, sigma):  # type: ignore[no-untyped-def]
-    """Solve integral = T2* fall over the triples of echoes.
-
-    Each equation is multiplied by integral + w fall, w being the last echo's weight; for even
-    spacing this is the paper's solution.
-    """
-    rates = np.zeros(indices.size)
-    s0 = np.zeros(indices.size)
-    for i in prange(indices.size):
-        signal = np.sqrt(np.maximum(signals[indices[i]].astype(np.float64) ** 2 - sigma**2, 0.0))
-        falls = integrals = 0.0
-        for j in range(weights.shape[0]):
-            integral = 0.0
-            for k in range(3):
-                integral += weights[j, k] * signal[j + k]
-            fall = signal[j] - signal[j + 2]
-            factor = integral + weights[j, 2] * fall
-            falls += factor * fall
-            integrals += factor * integral
-        rate = falls / integrals if integrals > 0.0 else 0.0
-        curve = np.exp(-rate * te)
-        rates[i] = rate
-        s0[i] = (signal * curve).sum() / (curve**2).sum()
-    return rates, s0
-
-
-@njit(cache=True)
-def _expected(nu, sigma):  # type: ignore[no-untyped-def]
-    """Return the mean magnitude of a signal ``nu`` in noise ``sigma``, and its slope."""
-    if sigma == 0.0:
-        return nu, 1.0
-    extra = (np.pi / 2 - 1) * np.exp(-0.3 * (nu / sigma) ** 2)
-    mean = np.sqrt(nu**2 + sigma**2 * (1.0 + extra))
-    return mean, nu * (1.0 - 0.3 * extra) / mean
-
-
-@njit(cache=True)
-def _normal_equations(signal, te, rate, s0, sigma):  # type: ignore[no-untyped-def]
-    """Return the squared misfit, and the normal matrix and right side for (s0, rate)."""
-    cost = a00 = a01 = a11 = b0 = b1 = 0.0
-    for j in range(te.size):
-        decay = np.exp(-rate * te[j])
-        mean, slope = _expected(s0 * decay, sigma)
-        d0 = slope * decay
-        d1 = -slope * s0 * te[j] * decay
-        e = signal[j] - mean
-        cost += e * e
-        a00 += d0 * d0
-        a01 += d0 * d1
-        a11 += d1 * d1
-        b0 += d0 * e
-        b1 += d1 * e
-    return cost, a00, a01, a11, b0, b1
-
-
-@njit(parallel=True, cache=True)
-def _nonlinear_voxels(  # type: ignore[no-untyped-def]
-    signals, indices, te, start_rate, start_s0, sigma
-):
-    """Minimise the squared misfit of the expected magnitude (Levenberg-Marquardt)."""
-    rates = start_rate.copy()
-    s0s = start_s0.copy()
-    for i in prange(indices.size):
-        signal = signals[indices[i]].astype(np.float64)
-        rate, s0, damping = rates[i], s0s[i], 1e-3
-        cost, a00, a01, a11, b0, b1 = _normal_equations(signal, te, rate, s0, sigma)
-        for _ in range(_MAX_ITERATIONS):
-            d00, d11 = a00 * (1 + damping), a11 * (1 + damping)
-            determinant = d00 * d11 - a01 * a01
-            if not determinant > 0.0:
-                break
-            ds0 = (d11 * b0 - a01 * b1) / determinant
-            drate = (d00 * b1 - a01 * b0) / determinant
-            trial = _normal_equations(signal, te, rate + drate, s0 + ds0, sigma)
-            if trial[0] <= cost:
-                rate, s0 = rate + drate, s0 + ds0
-                cost, a00, a01, a11, b0, b1 = trial
-                damping *= 0.1
-                if abs(ds0) <= 1e-5 * s0 and abs(drate) * te[-1] <= 1e-5:
-                    break
-            else:
-                damping *= 10.0
-        rates[i], s0s[i] = rate, s0
-    return rates, s0s
-
-
 def _as_maps(
-    data: tuple[Float32, NDArray[np.int64], Float64],
+    data: _Data,
     rate: Float64,
     s0: Float64,
-    known: Bool,
+    variance: Float64,
+    sigma: float,
     max_r2star_per_s: float,
 ) -> Relaxation:
     """Put the voxels' values into maps; where R2* is cut, S0 is fitted anew to the cut value."""
-    signals, indices, te = data
+    squares, counts = squared_residuals(*data.arguments, rate, s0)
+    deviation = sigma * np.sqrt(variance) * misfit_factor(squares, counts - 2, sigma)
     cut = np.clip(np.nan_to_num(rate, nan=0.0), 0.0, max_r2star_per_s)
     changed = cut != rate
-    curve = np.exp(-cut[changed, None] * te)
-    signal = signals[indices[changed]].astype(np.float64)
+    curve = np.exp(-cut[changed, None] * data.te)
+    signal = data.signals[data.indices[changed]].astype(np.float64)
     s0 = s0.copy()
     s0[changed] = (signal * curve).sum(axis=1) / (curve**2).sum(axis=1)
-    r2star_map, s0_map = np.zeros(known.shape, np.float32), np.zeros(known.shape, np.float32)
-    r2star_map[known], s0_map[known] = cut, s0
-    return Relaxation(r2star_map, s0_map)
+    maps = []
+    for values, elsewhere in ((cut, 0.0), (s0, 0.0), (deviation, np.inf)):
+        volume = np.full(data.known.shape, elsewhere, np.float32)
+        volume[data.known] = values
+        maps.append(volume)
+    return Relaxation(maps[0], maps[1], maps[2], bool(data.changes_hz.any()))

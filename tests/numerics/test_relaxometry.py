@@ -127,6 +127,7 @@ def test_unusable_and_growing_signals(name, rng):
     assert np.isfinite(fit.s0).all()
     for voxel in ((0, 0, 0), (1, 1, 1), (5, 5, 5)):
         assert fit.r2star_per_s[voxel] == fit.s0[voxel] == 0
+        assert np.isinf(fit.r2star_sd_per_s[voxel])
     assert fit.r2star_per_s[2, 2, 2] == 0
     assert fit.s0[2, 2, 2] == pytest.approx(3.0, rel=0.2)
     assert fit.r2star_per_s.max() <= 300.0
@@ -158,6 +159,134 @@ def test_same_result_with_any_number_of_threads(name, rng):
     finally:
         numba.set_num_threads(before)
     np.testing.assert_array_equal(fits[0].r2star_per_s, fits[1].r2star_per_s)
+    np.testing.assert_array_equal(fits[0].r2star_sd_per_s, fits[1].r2star_sd_per_s)
+
+
+@pytest.mark.parametrize("snr", [20.0, 50.0, 100.0])
+@pytest.mark.parametrize("te_s", [FIVE, TEN, UNEVEN, FIVE[:3], FIVE[:2]])
+@pytest.mark.parametrize("name", METHODS)
+def test_standard_deviation_covers_the_truth_as_often_as_it_says(name, te_s, snr, rng):
+    """Each voxel along the first axis is measured 200 times, along the two others."""
+    r2star = np.linspace(10, 60, 40)[:, None, None]
+    magnitude = echoes(r2star, te_s, snr, rng, (40, 20, 10))
+    fit = METHODS[name](magnitude, te_s, everywhere(magnitude))
+    z = (fit.r2star_per_s - r2star) / fit.r2star_sd_per_s
+    covered = np.abs(z) < 1.96
+    assert 0.93 <= covered.mean() <= 0.97
+    # over 200 repeats two binomial standard deviations are 0.03; two noisy echoes reach R2* = 0,
+    # where it is cut, which takes away errors
+    by_voxel = covered.mean(axis=(1, 2))
+    least, most = 0.90, 0.98 if len(te_s) > 2 else 1.0
+    assert np.mean((by_voxel >= least) & (by_voxel <= most)) > 0.85
+    assert abs(z.mean()) < 0.1
+
+
+def test_standard_deviation_grows_with_the_noise_and_with_a_misfit(rng):
+    magnitude = echoes(30.0, FIVE, 50.0, rng)
+    quiet = nonlinear(magnitude * np.float32(100), FIVE, everywhere(magnitude))
+    loud = nonlinear(echoes(30.0, FIVE, 25.0, rng), FIVE, everywhere(magnitude))
+    ratio = np.median(loud.r2star_sd_per_s) / np.median(quiet.r2star_sd_per_s)
+    assert ratio == pytest.approx(2.0, rel=0.1)
+    magnitude[3, 3, 3] *= [1.0, 0.6, 1.4, 0.6, 1.4]
+    disturbed = nonlinear(magnitude, FIVE, everywhere(magnitude))
+    assert disturbed.r2star_sd_per_s[3, 3, 3] > 4 * quiet.r2star_sd_per_s[3, 3, 3]
+
+
+def dephased(r2star, te_s, change_hz, snr, rng=None, axes=(2,), shape=(20, 20, 20)):
+    """Magnitude of voxels of many spins in a linear field, and that field."""
+    position = (np.arange(400) + 0.5) / 400 - 0.5
+    turns = change_hz * np.multiply.outer(np.asarray(te_s), position)
+    left = np.abs(np.exp(2j * np.pi * turns).mean(axis=1)) ** len(axes)
+    signal = snr * left * np.exp(-r2star * np.asarray(te_s)) * np.ones((*shape, 1))
+    if rng is not None:
+        signal = np.abs(signal + rng.normal(size=signal.shape) + 1j * rng.normal(size=signal.shape))
+    field_hz = change_hz * sum(np.indices(shape)[axis] for axis in axes)
+    return signal.astype(np.float32), field_hz.astype(np.float32)
+
+
+@pytest.mark.parametrize("change_hz", [-12.0, 20.0, 30.0])
+@pytest.mark.parametrize("correction", ["slice", "auto"])
+@pytest.mark.parametrize("name", METHODS)
+def test_gradient_through_the_slice_is_corrected(name, correction, change_hz):
+    magnitude, field_hz = dephased(25.0, FIVE, change_hz, 1000.0)
+    mask = everywhere(magnitude)
+    mask[:, :, :3], field_hz[:, :, :3] = False, 0.0  # the field is unknown outside the mask
+    fit = METHODS[name](magnitude, FIVE, mask, field_hz, gradient_correction=correction)
+    plain = METHODS[name](magnitude, FIVE, mask, field_hz, gradient_correction="off")
+    np.testing.assert_allclose(fit.r2star_per_s[mask], 25.0, rtol=0.02)
+    np.testing.assert_allclose(fit.s0[mask], 1000.0, rtol=0.02)
+    assert plain.r2star_per_s[mask].min() > 1.1 * 25.0
+    assert fit.gradient_corrected and not plain.gradient_corrected
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_gradient_correction_in_noise(name, rng):
+    magnitude, field_hz = dephased(30.0, FIVE, 20.0, 40.0, rng)
+    fit = METHODS[name](magnitude, FIVE, everywhere(magnitude), field_hz)
+    assert fit.gradient_corrected
+    assert fit.r2star_per_s.mean(dtype=float) == pytest.approx(30.0, rel=0.02)
+    z = (fit.r2star_per_s - 30.0) / fit.r2star_sd_per_s
+    assert 0.93 <= np.mean(np.abs(z) < 1.96) <= 0.97
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_echoes_that_dephasing_has_put_out_are_left_out(name):
+    """At 40 Hz per voxel the signal is gone at 25 ms and comes back with the opposite sign."""
+    magnitude, field_hz = dephased(25.0, FIVE, 40.0, 1000.0)
+    magnitude[..., 3:] = 77.0
+    fit = METHODS[name](
+        magnitude, FIVE, everywhere(magnitude), field_hz, gradient_correction="slice"
+    )
+    np.testing.assert_allclose(fit.r2star_per_s, 25.0, rtol=0.03)
+
+
+def test_gradients_in_the_plane_are_corrected_on_demand():
+    magnitude, field_hz = dephased(25.0, FIVE, 15.0, 1000.0, axes=(0, 1, 2))
+    mask = everywhere(magnitude)
+    rates = {
+        correction: nonlinear(
+            magnitude, FIVE, mask, field_hz, gradient_correction=correction
+        ).r2star_per_s.mean(dtype=float)
+        for correction in ("all", "slice", "off")
+    }
+    assert rates["all"] == pytest.approx(25.0, rel=0.01)
+    assert rates["off"] > rates["slice"] + 2 > rates["all"] + 4
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_automatic_correction_stays_off_where_the_decay_does_not_show_it(name, rng):
+    """In a 3D acquisition a linear gradient takes nothing from the signal."""
+    magnitude = echoes(25.0, FIVE, 60.0, rng)
+    _, steep = dephased(25.0, FIVE, 20.0, 60.0)
+    mask = everywhere(magnitude)
+    fit = METHODS[name](magnitude, FIVE, mask, steep)
+    plain = METHODS[name](magnitude, FIVE, mask)
+    assert not fit.gradient_corrected
+    np.testing.assert_array_equal(fit.r2star_per_s, plain.r2star_per_s)
+    two = METHODS[name](magnitude[..., :2], FIVE[:2], mask, steep)
+    assert not two.gradient_corrected
+    flat = METHODS[name](magnitude, FIVE, mask, np.float32(0.02) * steep)
+    assert not flat.gradient_corrected
+
+
+def test_field_changes_are_those_within_the_mask(rng):
+    from bids_qsm.numerics.decay import field_changes
+
+    field_hz = rng.normal(size=(5, 6, 4)).astype(np.float32)
+    mask = rng.random((5, 6, 4)) < 0.7
+    indices = np.flatnonzero(mask)
+    found = field_changes(field_hz, mask, indices)
+    for voxel, changes in zip(np.argwhere(mask), found, strict=True):
+        for axis in range(3):
+            ends = []
+            for step in (-1, 1):
+                end = voxel.copy()
+                end[axis] += step
+                inside = 0 <= end[axis] < mask.shape[axis] and mask[tuple(end)]
+                ends.append(tuple(end if inside else voxel))
+            span = ends[1][axis] - ends[0][axis]
+            expected = (field_hz[ends[1]] - field_hz[ends[0]]) / span if span else 0.0
+            assert changes[axis] == pytest.approx(expected, abs=1e-6)
 
 
 def test_errors_are_sentences():
@@ -168,6 +297,10 @@ def test_errors_are_sentences():
         arlo(magnitude, FIVE[:4], everywhere(magnitude))
     with pytest.raises(ValueError, match="positive and rising"):
         loglinear(magnitude, FIVE[::-1], everywhere(magnitude))
+    with pytest.raises(ValueError, match="must be one of auto, slice, all, off, got 'on'"):
+        nonlinear(magnitude, FIVE, everywhere(magnitude), gradient_correction="on")
+    with pytest.raises(ValueError, match=r"the field .* must fit the mask"):
+        nonlinear(magnitude, FIVE, everywhere(magnitude), np.zeros((3, 3, 3), np.float32))
 
 
 def test_t2star_is_the_inverse_where_there_is_one():
