@@ -201,14 +201,12 @@ def brain_and_quality(
     if not brain.any():
         return brain.copy()
     # as far around the brain as the smoothing reaches
-    box = tuple(
+    margins = [int(_REACH * smoothing_mm / v + 0.5) for v in geometry.voxel_mm]
+    x, y, z = (
         slice(max(0, part.start - margin), part.stop + margin)
-        for part, margin in zip(
-            bounding_box(brain),
-            (int(_REACH * smoothing_mm / v + 0.5) for v in geometry.voxel_mm),
-            strict=True,
-        )
+        for part, margin in zip(bounding_box(brain), margins, strict=True)
     )
+    box = (x, y, z)
     inside = brain[box]
     reliable = _smoothed((quality[box] > threshold) & inside, geometry, smoothing_mm)
     deep = _depth_mm(inside, geometry.voxel_mm) > edge_mm

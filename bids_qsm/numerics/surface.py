@@ -172,15 +172,21 @@ def _sample(volume, voxel_mm, x, y, z):  # type: ignore[no-untyped-def]
 
     So the surface passes the volume's end where the image cuts the brain, but does not run away.
     """
-    index = (x / voxel_mm[0], y / voxel_mm[1], z / voxel_mm[2])
-    place = np.empty(3, np.int64)
-    for axis in range(3):
-        last = volume.shape[axis] - 1
-        inside = min(max(index[axis], 0.0), last)
-        if abs(inside - index[axis]) * voxel_mm[axis] > _MARGIN_MM:
-            return 0.0
-        place[axis] = int(np.floor(inside + 0.5))
-    return volume[place[0], place[1], place[2]]
+    i = _nearest_index(x, voxel_mm[0], volume.shape[0] - 1)
+    j = _nearest_index(y, voxel_mm[1], volume.shape[1] - 1)
+    k = _nearest_index(z, voxel_mm[2], volume.shape[2] - 1)
+    return volume[i, j, k] if i >= 0 and j >= 0 and k >= 0 else 0.0
+
+
+@njit(cache=True)
+def _nearest_index(position_mm, voxel_mm, last):  # type: ignore[no-untyped-def]
+    """Return the nearest index along an axis, -1 where it is too far away."""
+    index = position_mm / voxel_mm
+    if index < 0.0:
+        return 0 if -index * voxel_mm <= _MARGIN_MM else -1
+    if index > last:
+        return last if (index - last) * voxel_mm <= _MARGIN_MM else -1
+    return int(index + 0.5)
 
 
 @njit(cache=True)
