@@ -11,6 +11,7 @@ from pathlib import Path
 from bids_qsm import __version__
 from bids_qsm.errors import BidsQsmError, CommandLineError
 from bids_qsm.execution.environment import available_cpus, prepare_environment
+from bids_qsm.execution.local import start_worker
 from bids_qsm.settings import OUTPUT_SPACES, REFERENCES, Settings, read_processing
 
 DESCRIPTION = """\
@@ -241,16 +242,43 @@ def _named_path(word: str) -> tuple[str, Path]:
     return name, Path(path).absolute()
 
 
+def _run_participants(settings: Settings) -> int:
+    """Run the participant level.
+
+    The first process of the processing starts now, so that its imports and ours are made side by
+    side.
+    """
+    quick = settings.dry_run or settings.reports_only or settings.boilerplate_only
+    worker = None if quick else start_worker(_warm_up)
+    try:
+        from bids_qsm.dispatch import run
+
+        return run(settings, worker)
+    finally:
+        if worker is not None:
+            worker.dismiss()
+
+
+def _warm_up() -> None:
+    """Import what the processing needs, and make numba load its first kernel: both take long."""
+    import numpy as np
+
+    import bids_qsm.participant  # noqa: F401 - imported for later
+    from bids_qsm.numerics.distance import distance_mm
+
+    distance_mm(np.zeros((1, 1, 1), np.bool_), (1.0, 1.0, 1.0))
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     try:
         settings = settings_from(words)
-        prepare_environment(settings.omp_nthreads or settings.nprocs)
+        prepare_environment(settings.omp_nthreads or settings.nprocs, settings.random_seed)
         if settings.level == "group":
             from bids_qsm.group import run
-        else:
-            from bids_qsm.dispatch import run
-        return run(settings)
+
+            return run(settings)
+        return _run_participants(settings)
     except BidsQsmError as error:
         print(f"bids-qsm: {error}", file=sys.stderr)  # noqa: T201 - the shell's own words
         return error.exit_status

@@ -15,7 +15,7 @@ from bids_qsm.bids.inputs import Found, Series, find_series
 from bids_qsm.bids.naming import record_path, report_path
 from bids_qsm.bids.publishing import write_text
 from bids_qsm.execution.environment import available_memory_gib, prepare_environment
-from bids_qsm.execution.local import Outcome, Unit, run_units
+from bids_qsm.execution.local import Outcome, Unit, Worker, run_units
 from bids_qsm.execution.progress import Display
 from bids_qsm.execution.steps import files_fingerprint, fingerprint
 from bids_qsm.job import work_dir
@@ -37,8 +37,15 @@ class Plan:
     threads: int
 
 
-def run(settings: Settings) -> int:
-    """Process all series that the settings ask for and return the exit status."""
+def run(settings: Settings, worker: Worker | None = None) -> int:
+    """Process all series that the settings ask for and return the exit status.
+
+    Parameters
+    ----------
+    settings : Settings
+    worker : Worker, optional
+        A process that was started with as many threads as the settings have for a single series.
+    """
     steps = planned_steps(settings)  # before all else: a wrong method ends the run here
     if settings.boilerplate_only:
         _say(methods_text(steps))
@@ -55,7 +62,7 @@ def run(settings: Settings) -> int:
     keys = {series.name: series_key(series, settings) for series in found.series}
     finished = [s for s in found.series if _is_finished(s, keys[s.name], settings.output_dir)]
     waiting = [s for s in found.series if s not in finished]
-    outcomes = [] if settings.reports_only else _process(waiting, keys, settings)
+    outcomes = [] if settings.reports_only else _process(waiting, keys, settings, worker)
     _write_pages(found.series, settings.output_dir)
     return _summary(found, finished, outcomes, settings)
 
@@ -94,7 +101,9 @@ def needed_memory_gib(series: Series) -> float:
     return max(maps_gib, ANATOMY_GIB if series.t1w else 0) + 0.5
 
 
-def _process(waiting: Sequence[Series], keys: dict[str, str], settings: Settings) -> list[Outcome]:
+def _process(
+    waiting: Sequence[Series], keys: dict[str, str], settings: Settings, worker: Worker | None
+) -> list[Outcome]:
     if not waiting:
         return []
     plan = planned_workers(waiting, settings)
@@ -106,7 +115,10 @@ def _process(waiting: Sequence[Series], keys: dict[str, str], settings: Settings
     outcomes = []
     with Display(len(units), settings.output_dir / "logs", settings.verbosity) as display:
         for event in run_units(
-            units, plan.workers, stop_on_first_failure=settings.stop_on_first_crash
+            units,
+            plan.workers,
+            stop_on_first_failure=settings.stop_on_first_crash,
+            ready=worker if plan.threads == (settings.omp_nthreads or settings.nprocs) else None,
         ):
             display.show(event)
             if isinstance(event, Outcome):

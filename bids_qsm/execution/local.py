@@ -6,6 +6,7 @@ and a killed process harms no other unit.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import resource
@@ -51,10 +52,56 @@ class Outcome:
     peak_mib: float
 
 
+@dataclass(frozen=True)
+class Worker:
+    """A process that waits for its unit."""
+
+    process: SpawnProcess
+    units: Connection
+    events: Connection
+
+    def dismiss(self) -> None:
+        """End the process without a unit."""
+        self.process.terminate()
+        _end(self.process)
+
+
+def start_worker(prepare: Callable[[], None] | None = None) -> Worker:
+    """Start a process that waits for its unit.
+
+    Parameters
+    ----------
+    prepare : callable, optional
+        A module-level function of a module that is quickly imported.  It is called while the
+        process has nothing else to do, to import what all units need.
+    """
+    context = multiprocessing.get_context("spawn")
+    unit_receiver, unit_sender = context.Pipe(duplex=False)
+    event_receiver, event_sender = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(prepare, unit_receiver, event_sender))
+    process.start()
+    unit_receiver.close()
+    event_sender.close()
+    return Worker(process, unit_sender, event_receiver)
+
+
 def run_units(
-    units: Sequence[Unit], workers: int, *, stop_on_first_failure: bool = False
+    units: Sequence[Unit],
+    workers: int,
+    *,
+    stop_on_first_failure: bool = False,
+    ready: Worker | None = None,
 ) -> Iterator[Message | Outcome]:
     """Run units in processes, at most ``workers`` at a time, and report as they go on.
+
+    Parameters
+    ----------
+    units : sequence of Unit
+    workers : int
+    stop_on_first_failure : bool
+        Start no further unit once one has failed.
+    ready : Worker, optional
+        A process that was started before; the first unit is given to it.
 
     Yields
     ------
@@ -66,9 +113,12 @@ def run_units(
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                unit = waiting.pop(0)
-                connection, process = _start(unit)
-                running[connection] = (unit, process, time.perf_counter())
+                unit, worker = waiting.pop(0), ready or start_worker()
+                ready = None
+                with contextlib.suppress(BrokenPipeError):  # a killed one: reading from it tells
+                    worker.units.send(unit)
+                worker.units.close()
+                running[worker.events] = (unit, worker.process, time.perf_counter())
             for connection in wait(list(running)):
                 assert isinstance(connection, Connection)
                 event = _receive(connection, *running[connection])
@@ -81,15 +131,6 @@ def run_units(
         for _, process, _ in running.values():
             process.terminate()
             _end(process)
-
-
-def _start(unit: Unit) -> tuple[Connection, SpawnProcess]:
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(unit, sender), name=unit.name)
-    process.start()
-    sender.close()
-    return receiver, process
 
 
 def _end(process: SpawnProcess) -> None:
@@ -123,7 +164,13 @@ def _receive(
         return Outcome(unit.name, f"{cause}.", "", time.perf_counter() - started, 0.0)
 
 
-def _child(unit: Unit, sender: Connection) -> None:
+def _child(prepare: Callable[[], None] | None, units: Connection, sender: Connection) -> None:
+    try:
+        if prepare is not None:
+            prepare()
+        unit = units.recv()
+    except (EOFError, KeyboardInterrupt):
+        return  # there is nothing to do
     started = time.perf_counter()
     root = logging.getLogger("bids_qsm")
     root.setLevel(logging.DEBUG)

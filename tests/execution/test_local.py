@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.execution import local
-from bids_qsm.execution.local import Message, Outcome, Unit, run_units
+from bids_qsm.execution.local import Message, Outcome, Unit, run_units, start_worker
 
 TELL = Callable[[str], None]
 
@@ -65,6 +65,33 @@ def test_messages_and_outcome_of_a_good_unit(tmp_path) -> None:
     assert events[-1].problem == ""
     assert events[-1].peak_mib > 5
     assert int(file.read_text()) != os.getpid()
+
+
+def test_worker_that_waits_does_the_first_unit(tmp_path) -> None:
+    files = [tmp_path / "first", tmp_path / "second"]
+    worker = start_worker(time.tzset)
+    units = [Unit(file.name, succeed, (str(file),)) for file in files]
+    assert not any(outcome.problem for outcome in outcomes(units, workers=1, ready=worker).values())
+    pids = [int(file.read_text()) for file in files]
+    assert pids[0] == worker.process.pid
+    assert pids[1] != worker.process.pid
+
+
+def test_worker_that_was_killed_is_a_failed_unit() -> None:
+    worker = start_worker()
+    worker.process.kill()
+    worker.process.join()
+    ended = outcomes([Unit("a", refuse, ())], workers=1, ready=worker)
+    assert "killed by signal 9" in ended["a"].problem
+
+
+def test_worker_that_has_nothing_to_do_ends() -> None:
+    dismissed, left = start_worker(), start_worker()
+    dismissed.dismiss()
+    assert not dismissed.process.is_alive()
+    left.units.close()
+    left.process.join(30)
+    assert left.process.exitcode == 0
 
 
 def test_every_kind_of_failure_harms_only_its_own_unit(tmp_path) -> None:
