@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from bids_qsm.numerics.inversion.l2 import l2
+from bids_qsm.numerics.inversion.tikhonov import tikhonov
 from bids_qsm.numerics.inversion.tkd import tkd
 from bids_qsm.numerics.inversion.tv import tv
 from bids_qsm.numerics.registry import Methods
 
-METHODS: Methods = {"tv": tv, "tkd": tkd}
+METHODS: Methods = {
+    "tv": tv,
+    "tkd": tkd,
+    "l2": l2,
+    "tikhonov": tikhonov,
+}

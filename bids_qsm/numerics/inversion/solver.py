@@ -11,7 +11,22 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from bids_qsm.numerics.geometry import Float32, Geometry, frequencies
+from bids_qsm.numerics.fieldmap import FieldMap
+from bids_qsm.numerics.geometry import (
+    Bool,
+    Float32,
+    Geometry,
+    convolve,
+    crop,
+    dipole_kernel,
+    forward_fft,
+    frequencies,
+    inverse_fft,
+    margin_voxels,
+    pad,
+    padded_geometry,
+    place,
+)
 
 
 def inner(a: Float32, b: Float32) -> float:
@@ -107,6 +122,60 @@ def laplacian_spectrum(geometry: Geometry, steps: Float32) -> Float32:
     return np.asarray(total, np.float32)
 
 
+def edge_strength(brain: FieldMap, regularisation: float) -> tuple[float, float]:
+    r"""Return the weight of an L1 norm of edges against noise-weighted data, and its scale.
+
+    The weight is :math:`r \sigma^2 / s`, with the median noise :math:`\sigma` and the spread *s* of
+    the field: the most probable map if the noise is Gaussian and edges, of a size in proportion to
+    the field, are exponentially distributed.  Noise below a hundredth of the spread counts as that
+    much: without any regularisation nothing tames the dipole kernel's cone.
+
+    Parameters
+    ----------
+    brain : FieldMap
+        Local field.
+    regularisation : float
+        The factor *r*.
+
+    Returns
+    -------
+    strength_ppm, spread_ppm : float
+        The weight, and *s*: the field's standard deviation, from the quartiles, so that strong
+        sources do not count.  Both are 0 for a field without contrast.
+    """
+    lower, upper = np.percentile(brain.field_ppm[brain.mask], (25, 75))
+    spread = float(upper - lower) / 1.349
+    if spread <= 0:
+        return 0.0, 0.0
+    noise = brain.noise_ppm[brain.mask]
+    noise = noise[np.isfinite(noise)]
+    sigma = max(float(np.median(noise)) if noise.size else 0.0, 0.01 * spread)
+    return regularisation * sigma**2 / spread, spread
+
+
+def magnitude_edges(magnitude: Float32, mask: Bool, fraction: float, geometry: Geometry) -> Bool:
+    """Return where the magnitude differs most from one voxel of the mask to the next.
+
+    Parameters
+    ----------
+    magnitude : ndarray of float32, shape (x, y, z)
+    mask : ndarray of bool, shape (x, y, z)
+    fraction : float
+        Share of the differences within the mask that are edges; of equal ones none.
+    geometry : Geometry
+
+    Returns
+    -------
+    ndarray of bool, shape (3, x, y, z)
+        Edges along each axis.
+    """
+    difference = np.abs(gradient(magnitude, step_sizes(geometry)))
+    within = np.stack([mask & np.roll(mask, -1, axis) for axis in range(3)])
+    if not within.any():
+        return within
+    return within & (difference > np.quantile(difference[within], 1 - fraction))
+
+
 @dataclass(frozen=True)
 class Solution:
     """What :func:`conjugate_gradient` found, and after how many iterations."""
@@ -122,11 +191,15 @@ def conjugate_gradient(
     *,
     tolerance: float,
     max_iterations: int,
+    precondition: Callable[[Float32], Float32] | None = None,
 ) -> Solution:
     """Solve ``normal(x) = right_side`` for a positive semi-definite operator, from zero.
 
-    Stops when the residual's norm falls below ``tolerance`` times that of the right side.
-    Memory: three arrays of the size of ``right_side``, and what ``normal`` takes.
+    Stops when the residual's norm falls below ``tolerance`` times that of the right side; with
+    ``precondition``, an approximate inverse of the operator, symmetric and positive definite, the
+    norm is the one that this defines.
+    Memory: three arrays of the size of ``right_side``, and what ``normal`` takes; one more with
+    ``precondition``.
 
     References
     ----------
@@ -134,8 +207,9 @@ def conjugate_gradient(
     """
     x = np.zeros_like(right_side)
     residual = right_side.copy()
-    direction = right_side.copy()
-    start = squared = inner(residual, residual)
+    downhill = residual if precondition is None else precondition(residual)
+    direction = downhill.copy()
+    start = squared = inner(residual, downhill)
     iteration = 0
     while iteration < max_iterations and squared > tolerance**2 * start:
         image = normal(direction)
@@ -145,9 +219,10 @@ def conjugate_gradient(
         step = np.float32(squared / curvature)
         _add_scaled(x, direction, step)
         _add_scaled(residual, image, -step)
-        previous, squared = squared, inner(residual, residual)
+        downhill = residual if precondition is None else precondition(residual)
+        previous, squared = squared, inner(residual, downhill)
         direction *= np.float32(squared / previous)
-        direction += residual
+        direction += downhill
         iteration += 1
     return Solution(x, iteration, float(np.sqrt(squared / start)) if start else 0.0)
 
@@ -163,3 +238,116 @@ def _add_scaled_rows(target, other, scale):  # type: ignore[no-untyped-def]
     for i in numba.prange(target.shape[0]):
         for j in range(target.shape[1]):
             target[i, j] += scale * other[i, j]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where an inversion works: the mask's bounding box, with room for the dipole kernel.
+
+    Attributes
+    ----------
+    brain : FieldMap
+        The local field in the bounding box.
+    geometry : Geometry
+        That of the padded grid, which holds the box in its first corner.
+    kernel : ndarray of float32
+        The dipole's half spectrum on the padded grid.
+    box : tuple of slice
+        Where the box lies in the whole volume.
+    shape : tuple of int
+        Size of the whole volume.
+    """
+
+    brain: FieldMap
+    geometry: Geometry
+    kernel: Float32
+    box: tuple[slice, slice, slice]
+    shape: tuple[int, int, int]
+
+    @staticmethod
+    def of(local: FieldMap, margin_mm: float) -> Domain:
+        """Box a local field and make room of ``margin_mm``; memory: two padded volumes."""
+        brain, box = local.boxed()
+        geometry = padded_geometry(brain.geometry, margin_voxels(brain.geometry, margin_mm))
+        return Domain(brain, geometry, dipole_kernel(geometry), box, local.geometry.shape)
+
+    def padded(self, volume: Float32) -> Float32:
+        """Return a volume of the box on the padded grid."""
+        return pad(volume, self.geometry.shape)
+
+    def within_mask(self, padded: Float32) -> Float32:
+        """Return a padded volume in the whole volume, zero outside the mask."""
+        inside = crop(padded, self.brain.mask.shape)
+        inside[~self.brain.mask] = 0
+        return place(inside, self.box, self.shape)
+
+
+def divide(domain: Domain, inverse: Float32) -> Float32:
+    """Multiply the field's spectrum with a regularised inverse of the kernel.
+
+    Parameters
+    ----------
+    domain : Domain
+    inverse : ndarray of float32
+        Half spectrum on the padded grid.
+
+    Returns
+    -------
+    ndarray of float32
+        On the padded grid.  Memory: three padded volumes.
+    """
+    spectrum = forward_fft(domain.padded(domain.brain.field_ppm))
+    spectrum *= inverse
+    return inverse_fft(spectrum, domain.geometry.shape)
+
+
+def point_source_amplitude(response: Float32, nz: int) -> np.float32:
+    """Return the central value of a point spread function: the mean of its full spectrum.
+
+    Parameters
+    ----------
+    response : ndarray of float32, shape (x, y, nz // 2 + 1)
+        Half spectrum of the point spread function.
+    nz : int
+        Size of the volume along the axis that is halved.
+    """
+    twice = np.full(response.shape[2], 2.0)  # the half spectrum holds these planes once
+    twice[0] = 1.0
+    if nz % 2 == 0:
+        twice[-1] = 1.0
+    planes = response.sum(axis=(0, 1), dtype=np.float64)
+    return np.float32(planes @ twice / (response.shape[0] * response.shape[1] * nz))
+
+
+def weighted_least_squares(
+    domain: Domain, kernel: Float32, *, tolerance: float, max_iterations: int
+) -> Solution:
+    r"""Minimise :math:`\|w (k * \chi - f)\|^2` by conjugate gradients from zero.
+
+    In exact arithmetic the iterates are those of LSQR (Paige and Saunders 1982,
+    10.1145/355984.355989): components that the kernel hardly passes come last, so that stopping
+    early regularises.
+
+    Parameters
+    ----------
+    domain : Domain
+        The weights are those of :meth:`FieldMap.weights`.
+    kernel : ndarray of float32
+        Half spectrum of *k* on the padded grid.
+    tolerance, max_iterations : float, int
+        As of :func:`conjugate_gradient`, for the normal equations.
+
+    Returns
+    -------
+    Solution
+        On the padded grid.  Memory: some eight padded volumes.
+    """
+    weights = domain.padded(domain.brain.weights()) ** 2
+
+    def normal(chi: Float32) -> Float32:
+        return convolve(weights * convolve(chi, kernel), kernel)
+
+    right_side = convolve(weights * domain.padded(domain.brain.field_ppm), kernel)
+    return conjugate_gradient(
+        normal, right_side, tolerance=tolerance, max_iterations=max_iterations
+    )

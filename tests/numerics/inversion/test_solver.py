@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from scipy.sparse import linalg
 
-from bids_qsm.numerics.geometry import forward_fft, inverse_fft
+from bids_qsm.numerics.geometry import dipole_kernel, forward_fft, inverse_fft
 from bids_qsm.numerics.inversion.solver import (
     conjugate_gradient,
     gradient,
     gradient_adjoint,
     inner,
     laplacian_spectrum,
+    point_source_amplitude,
     step_sizes,
 )
 
@@ -82,3 +83,11 @@ def test_conjugate_gradients_stop_at_the_limit_and_at_nothing() -> None:
     nothing = conjugate_gradient(lambda x: diagonal * x, 0 * right, tolerance=0.1, max_iterations=4)
     assert nothing.iterations == 0
     assert not nothing.value.any()
+
+
+@pytest.mark.parametrize("depth", [24, 25])
+def test_point_source_amplitude_is_the_centre_of_the_point_spread(oblique_geometry, depth) -> None:
+    geometry = oblique_geometry.with_shape((22, 21, depth))
+    response = np.abs(dipole_kernel(geometry))
+    spread = np.fft.irfftn(response, s=geometry.shape, axes=(0, 1, 2))
+    assert point_source_amplitude(response, depth) == pytest.approx(spread[0, 0, 0], rel=1e-5)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import dipole_kernel
-from bids_qsm.numerics.inversion.tkd import _point_source_amplitude, tkd
+from bids_qsm.numerics.inversion.tkd import tkd
 
 
 def test_a_sphere_comes_back_with_its_amplitude(oblique_geometry, sphere_field, ball) -> None:
@@ -18,14 +17,6 @@ def test_a_sphere_comes_back_with_its_amplitude(oblique_geometry, sphere_field, 
     around = mask & ~ball(oblique_geometry, centre, 8.0)
     assert chi[inside].mean() - chi[around].mean() == pytest.approx(0.1, abs=0.02)
     assert not chi[~mask].any()
-
-
-@pytest.mark.parametrize("depth", [24, 25])
-def test_point_source_amplitude_is_the_centre_of_the_point_spread(oblique_geometry, depth) -> None:
-    geometry = oblique_geometry.with_shape((22, 21, depth))
-    response = np.abs(dipole_kernel(geometry))
-    spread = np.fft.irfftn(response, s=geometry.shape, axes=(0, 1, 2))
-    assert _point_source_amplitude(response, depth) == pytest.approx(spread[0, 0, 0], rel=1e-5)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.7])
