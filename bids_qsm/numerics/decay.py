@@ -1,8 +1,9 @@
 """The kernels of ``relaxometry.py``: fits of a decay in each voxel, and what noise does to them.
 
 All take the signals of a volume, shape (voxel, echo), the indices of the voxels to fit, the echo
-times, and for each fitted voxel the field's change (Hz) over a voxel along x, y and z.  They
-return R2* (1/s) and S0, and its variance at a noise level of one where they say so.
+times, for each fitted voxel the field's change (Hz) over a voxel along x, y and z, and whether
+there are slices (see ``_coherence``).  They return R2* (1/s) and S0, and the variance of R2* at a
+noise level of one where they say so.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from bids_qsm.numerics.geometry import Bool, Float32
 _MAX_ITERATIONS = 15
 _LEAST_COHERENCE = 0.25
 """Above the highest side lobe (0.22): no echo beyond the first zero of the sinc is used."""
+_LARGEST_SHIFT = 0.4
+"""Turns over a voxel: at a half, all of a smooth object's signal is at the edge of k-space."""
 
 Float64 = NDArray[np.float64]
 
@@ -57,38 +60,36 @@ def field_changes(field_hz: Float32, mask: Bool, indices: NDArray[np.int64]) -> 
 
 
 @njit(cache=True)
-def _coherence(changes, te):  # type: ignore[no-untyped-def]
+def _coherence(changes, te, sliced):  # type: ignore[no-untyped-def]
     """Return what dephasing within the voxel leaves of each echo; 0: leave the echo out.
 
+    ``sliced``: the third axis has slices with sharp edges; the others are encoded in k-space,
+    whose centre the field's change over a voxel shifts to the edge when it makes half a turn.
     The two first echoes are never left out.
     """
     left = np.ones(te.size)
     for j in range(te.size):
         for axis in range(3):
-            turns = np.pi * abs(changes[axis]) * te[j]
-            if turns > 0.0:
-                left[j] *= max(np.sin(turns) / turns, 0.0) if turns < np.pi else 0.0
-        if left[j] < _LEAST_COHERENCE:
-            left[j] = _LEAST_COHERENCE if j < 2 else 0.0
+            turns = abs(changes[axis]) * te[j]
+            if sliced and axis == 2:
+                if turns > 0.0:
+                    sinc = np.sin(np.pi * turns) / (np.pi * turns)
+                    if sinc < _LEAST_COHERENCE:
+                        sinc = _LEAST_COHERENCE if j < 2 else 0.0
+                    left[j] = sinc
+            elif turns > _LARGEST_SHIFT and j > 1:
+                left[j] = 0.0
+                break
     return left
 
 
 @njit(parallel=True, cache=True)
-def last_coherence(changes, te):  # type: ignore[no-untyped-def]
-    """Return what dephasing leaves of the last echo in each voxel."""
-    left = np.empty(changes.shape[0])
-    for i in prange(changes.shape[0]):
-        left[i] = _coherence(changes[i], te)[-1]
-    return left
-
-
-@njit(parallel=True, cache=True)
-def squared_residuals(signals, indices, te, changes, rate, s0):  # type: ignore[no-untyped-def]
+def squared_residuals(signals, indices, te, changes, sliced, rate, s0):  # type: ignore[no-untyped-def]
     """Sum the squared distances of the echoes from the curve; return their number too."""
     squares = np.zeros(indices.size)
     counts = np.zeros(indices.size, np.int64)
     for i in prange(indices.size):
-        left = _coherence(changes[i], te)
+        left = _coherence(changes[i], te, sliced)
         for j in range(te.size):
             if left[j] > 0.0:
                 curve = s0[i] * left[j] * np.exp(-rate[i] * te[j])
@@ -98,14 +99,14 @@ def squared_residuals(signals, indices, te, changes, rate, s0):  # type: ignore[
 
 
 @njit(parallel=True, cache=True)
-def loglinear_voxels(signals, indices, te, changes):  # type: ignore[no-untyped-def]
+def loglinear_voxels(signals, indices, te, changes, sliced):  # type: ignore[no-untyped-def]
     """Fit log-linearly, the second time with weights from the first fit's curve; with variance."""
     rates = np.zeros(indices.size)
     s0 = np.zeros(indices.size)
     variances = np.full(indices.size, np.inf)
     for i in prange(indices.size):
         signal = signals[indices[i]]
-        left = _coherence(changes[i], te)
+        left = _coherence(changes[i], te, sliced)
         scale = np.float64(signal.max())
         rate, log_s0 = 0.0, 0.0
         for step in range(2):
@@ -134,7 +135,7 @@ def loglinear_voxels(signals, indices, te, changes):  # type: ignore[no-untyped-
 
 @njit(parallel=True, cache=True)
 def arlo_voxels(  # type: ignore[no-untyped-def]
-    signals, indices, te, changes, weights, sigma, start_rate, start_s0, start_variance
+    signals, indices, te, changes, sliced, weights, sigma, start_rate, start_s0, start_variance
 ):
     """Solve integral = T2* fall over the triples of echoes; with variance.
 
@@ -144,7 +145,7 @@ def arlo_voxels(  # type: ignore[no-untyped-def]
     """
     rates, s0, variances = start_rate.copy(), start_s0.copy(), start_variance.copy()
     for i in prange(indices.size):
-        left = _coherence(changes[i], te)
+        left = _coherence(changes[i], te, sliced)
         signal = np.zeros(te.size)
         for j in range(te.size):
             if left[j] > 0.0:
@@ -236,7 +237,7 @@ def _rate_variance(te, left, rate, s0, sigma):  # type: ignore[no-untyped-def]
 
 @njit(parallel=True, cache=True)
 def nonlinear_voxels(  # type: ignore[no-untyped-def]
-    signals, indices, te, changes, start_rate, start_s0, sigma
+    signals, indices, te, changes, sliced, start_rate, start_s0, sigma
 ):
     """Fit the expected magnitude by least squares (Levenberg-Marquardt); with variance."""
     rates = start_rate.copy()
@@ -244,7 +245,7 @@ def nonlinear_voxels(  # type: ignore[no-untyped-def]
     variances = np.empty(indices.size)
     for i in prange(indices.size):
         signal = signals[indices[i]].astype(np.float64)
-        left = _coherence(changes[i], te)
+        left = _coherence(changes[i], te, sliced)
         rate, s0, damping = rates[i], s0s[i], 1e-3
         cost, a00, a01, a11, b0, b1 = _normal_equations(signal, te, left, rate, s0, sigma)
         for _ in range(_MAX_ITERATIONS):

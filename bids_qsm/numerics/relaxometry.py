@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -12,18 +12,12 @@ from numpy.typing import NDArray
 from bids_qsm.numerics.decay import (
     arlo_voxels,
     field_changes,
-    last_coherence,
     loglinear_voxels,
     nonlinear_voxels,
     squared_residuals,
 )
 from bids_qsm.numerics.geometry import Bool, Float32
 from bids_qsm.numerics.noise import misfit_factor, sigma_from_details, sigma_from_residuals
-
-GRADIENT_CORRECTIONS = ("auto", "slice", "all", "off")
-_DEPHASED = 0.95
-"""What is left of the last echo in voxels that tell whether the correction fits the data."""
-_FEWEST_TO_TELL = 50
 
 Float64 = NDArray[np.float64]
 
@@ -40,29 +34,27 @@ class Relaxation:
         Signal at TE = 0 in the unit of the magnitude; zero likewise.
     r2star_sd_per_s : ndarray of float32, shape (x, y, z)
         Standard deviation of ``r2star_per_s``; inf where it is unknown.
-    gradient_corrected : bool
-        Whether dephasing by the field's gradients was taken off.
     """
 
     r2star_per_s: Float32
     s0: Float32
     r2star_sd_per_s: Float32
-    gradient_corrected: bool = False
 
 
 @dataclass(frozen=True)
 class _Data:
-    """The kernels' arguments: signals, voxels to fit, echo times, and the field's changes."""
+    """The kernels' arguments, and the mask of the voxels to fit."""
 
     signals: Float32
     indices: NDArray[np.int64]
     te: Float64
     changes_hz: Float32
+    sliced: bool
     known: Bool
 
     @property
-    def arguments(self) -> tuple[Float32, NDArray[np.int64], Float64, Float32]:
-        return self.signals, self.indices, self.te, self.changes_hz
+    def arguments(self) -> tuple[Float32, NDArray[np.int64], Float64, Float32, bool]:
+        return self.signals, self.indices, self.te, self.changes_hz, self.sliced
 
 
 def t2star_s(r2star_per_s: Float32) -> Float32:
@@ -77,9 +69,10 @@ def nonlinear(
     te_s: Sequence[float],
     mask: Bool,
     field_hz: Float32 | None = None,
+    sliced: bool = False,
     *,
     noise_floor: bool = True,
-    gradient_correction: str = "auto",
+    gradient_correction: bool = True,
     max_r2star_per_s: float = 500.0,
 ) -> Relaxation:
     """Fit the magnitude's expected value to the echoes of each voxel by least squares.
@@ -94,11 +87,12 @@ def nonlinear(
     detail of the last one).  Where a voxel's residual is larger than noise explains, its standard
     deviation grows with it.
 
-    Where the field changes by g over a voxel, spins dephase and the signal falls by
-    ``sinc(g TE)`` besides: R2* comes out too high near the air spaces.  With ``field_hz`` this
-    factor is part of the fit.  Echoes of which it leaves less than a quarter are left out.  It is
-    that of a voxel with sharp edges: the slice of a 2D acquisition.  The voxels of a 3D
-    acquisition are cut out in k-space, where a gradient only shifts the signal.
+    Where the field changes by g over a voxel, R2* would come out too high, as it does near the
+    air spaces.  With ``field_hz`` that is taken into account.  Along axes that are encoded in
+    k-space a gradient shifts the signal there, until it is lost beyond the edge: echoes with
+    ``g TE`` above 0.4 are left out.  Across a slice the spins dephase, and the signal falls by
+    ``sinc(g TE)``: this factor is part of the fit, and echoes of which it leaves less than a
+    quarter are left out.
 
     Parameters
     ----------
@@ -108,13 +102,13 @@ def nonlinear(
         Echo times, evenly spaced or not.
     mask : ndarray of bool, shape (x, y, z)
     field_hz : ndarray of float32, shape (x, y, z), optional
-        Total field, known in the mask; without it gradients are not corrected for.
+        Total field, known in the mask.
+    sliced : bool
+        Whether the third axis has slices (2D acquisition); otherwise it is encoded in k-space.
     noise_floor : bool
         Model the noise floor.
-    gradient_correction : str
-        ``off``; ``slice``: along the third axis; ``all``: along all three; ``auto``: ``slice``,
-        if with it the decay fits better in most of the voxels in which it matters (needs three
-        echoes).
+    gradient_correction : bool
+        Take the field's gradients into account.
     max_r2star_per_s : float
         R2* is cut to 0..this.
 
@@ -125,8 +119,7 @@ def nonlinear(
     Raises
     ------
     ValueError
-        If there are fewer than two echoes, shapes and echo times disagree, or
-        ``gradient_correction`` is none of the four.
+        If there are fewer than two echoes, or shapes and echo times disagree.
 
     References
     ----------
@@ -134,7 +127,7 @@ def nonlinear(
     and Wehrli 2000, 10.1002/1522-2594(200009)44:3<358::AID-MRM3>3.0.CO;2-I; Hernando et al. 2012,
     10.1002/mrm.23074.
     """
-    data = _usable(magnitude, te_s, mask, field_hz, gradient_correction)
+    data = _usable(magnitude, te_s, mask, field_hz if gradient_correction else None, sliced)
     rate, s0, _ = loglinear_voxels(*data.arguments)
     sigma = _noise_level(data, rate, s0, magnitude)
     rate, s0, variance = nonlinear_voxels(*data.arguments, rate, s0, sigma if noise_floor else 0.0)
@@ -146,8 +139,9 @@ def loglinear(
     te_s: Sequence[float],
     mask: Bool,
     field_hz: Float32 | None = None,
+    sliced: bool = False,
     *,
-    gradient_correction: str = "auto",
+    gradient_correction: bool = True,
     max_r2star_per_s: float = 500.0,
 ) -> Relaxation:
     """Fit a straight line to the logarithm of the signal, weights magnitude squared.
@@ -158,7 +152,7 @@ def loglinear(
 
     Parameters are those of :func:`nonlinear`.
     """
-    data = _usable(magnitude, te_s, mask, field_hz, gradient_correction)
+    data = _usable(magnitude, te_s, mask, field_hz if gradient_correction else None, sliced)
     rate, s0, variance = loglinear_voxels(*data.arguments)
     sigma = _noise_level(data, rate, s0, magnitude)
     return _as_maps(data, rate, s0, variance, sigma, max_r2star_per_s)
@@ -169,9 +163,10 @@ def arlo(
     te_s: Sequence[float],
     mask: Bool,
     field_hz: Float32 | None = None,
+    sliced: bool = False,
     *,
     noise_floor: bool = True,
-    gradient_correction: str = "auto",
+    gradient_correction: bool = True,
     max_r2star_per_s: float = 500.0,
 ) -> Relaxation:
     """Solve for R2* without a search: an exponential's integral is its fall times T2*.
@@ -186,7 +181,7 @@ def arlo(
     ----------
     Pei et al. 2015, 10.1002/mrm.25137.
     """
-    data = _usable(magnitude, te_s, mask, field_hz, gradient_correction)
+    data = _usable(magnitude, te_s, mask, field_hz if gradient_correction else None, sliced)
     fit = loglinear_voxels(*data.arguments)
     sigma = _noise_level(data, fit[0], fit[1], magnitude)
     if len(te_s) > 2:
@@ -204,7 +199,7 @@ def _usable(
     te_s: Sequence[float],
     mask: Bool,
     field_hz: Float32 | None,
-    gradient_correction: str,
+    sliced: bool,
 ) -> _Data:
     """Return the voxels that can be fitted, with what the fits need."""
     if len(te_s) < 2:
@@ -216,45 +211,18 @@ def _usable(
         )
     if any(b <= a for a, b in pairwise((0.0, *te_s))):
         raise ValueError(f"echo times must be positive and rising, got {tuple(te_s)} s.")
-    if gradient_correction not in GRADIENT_CORRECTIONS:
-        raise ValueError(
-            f"gradient_correction must be one of {', '.join(GRADIENT_CORRECTIONS)}, got "
-            f"{gradient_correction!r}."
-        )
+    if field_hz is not None and field_hz.shape != mask.shape:
+        raise ValueError(f"the field {field_hz.shape} must fit the mask {mask.shape}.")
     known = mask.copy()
     inside = magnitude[mask]
     known[mask] = np.isfinite(inside).all(axis=1) & (inside[:, :2] > 0).all(axis=1)
     indices = np.flatnonzero(known)
-    none = np.zeros((indices.size, 3), np.float32)
-    data = _Data(magnitude.reshape(-1, len(te_s)), indices, np.asarray(te_s), none, known)
-    if field_hz is None or gradient_correction == "off":
-        return data
-    return _with_gradients(data, field_hz, gradient_correction)
-
-
-def _with_gradients(data: _Data, field_hz: Float32, gradient_correction: str) -> _Data:
-    """Return the data with the field's changes, or without where they do not fit the decay."""
-    if field_hz.shape != data.known.shape:
-        raise ValueError(f"the field {field_hz.shape} must fit the mask {data.known.shape}.")
-    changes = field_changes(field_hz, data.known & np.isfinite(field_hz), data.indices)
-    if gradient_correction != "all":
-        changes[:, :2] = 0.0
-    corrected = replace(data, changes_hz=changes)
-    if gradient_correction != "auto":
-        return corrected
-    telling = last_coherence(changes, data.te) < _DEPHASED
-    if data.te.size < 3 or np.count_nonzero(telling) < _FEWEST_TO_TELL:
-        return data
-    with_it, without = (_misfit(one, telling) for one in (corrected, data))
-    return corrected if np.mean(with_it < without) > 0.5 else data
-
-
-def _misfit(data: _Data, chosen: Bool) -> Float64:
-    """Return the mean squared residual of some voxels, in relation to the degrees of freedom."""
-    part = replace(data, indices=data.indices[chosen], changes_hz=data.changes_hz[chosen])
-    rate, s0, _ = loglinear_voxels(*part.arguments)
-    squares, counts = squared_residuals(*part.arguments, rate, s0)
-    return np.asarray(squares / np.maximum(counts - 2, 1))
+    if field_hz is None:
+        changes_hz = np.zeros((indices.size, 3), np.float32)
+    else:
+        changes_hz = field_changes(field_hz, known & np.isfinite(field_hz), indices)
+    signals, te = magnitude.reshape(-1, len(te_s)), np.asarray(te_s, np.float64)
+    return _Data(signals, indices, te, changes_hz, sliced, known)
 
 
 def _noise_level(data: _Data, rate: Float64, s0: Float64, magnitude: Float32) -> float:
@@ -296,4 +264,4 @@ def _as_maps(
         volume = np.full(data.known.shape, elsewhere, np.float32)
         volume[data.known] = values
         maps.append(volume)
-    return Relaxation(maps[0], maps[1], maps[2], bool(data.changes_hz.any()))
+    return Relaxation(maps[0], maps[1], maps[2])

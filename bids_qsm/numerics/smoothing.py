@@ -46,7 +46,7 @@ def smooth_phase(
     phasor = np.exp(1j * (without_turns - trend))
 
     def blur(values: Float64) -> Float64:
-        return _blurred(_in_volume(values, mask), voxel_mm, sigma_mm)[mask].astype(np.float64)
+        return blurred(_in_volume(values, mask), voxel_mm, sigma_mm)[mask].astype(np.float64)
 
     smooth = np.arctan2(blur(weights * phasor.imag), blur(weights * phasor.real))
     remainder = np.angle(phasor * np.exp(-1j * smooth))
@@ -90,8 +90,11 @@ def _moments(volume: Float32, powers: list[Float64]) -> Float64:
     return moments
 
 
-def _blurred(volume: Float32, voxel_mm: tuple[float, float, float], sigma_mm: float) -> Float32:
-    """Return the volume after three box filters whose variances sum to that of a Gaussian."""
+def blurred(volume: Float32, voxel_mm: tuple[float, float, float], sigma_mm: float) -> Float32:
+    """Return the volume after three box filters whose variances sum to that of a Gaussian.
+
+    Beyond its edges the volume counts as zero.
+    """
     for axis, size_mm in enumerate(voxel_mm):
         width = np.sqrt(4 * (sigma_mm / size_mm) ** 2 + 1)  # 3 (width^2 - 1) / 12 = sigma^2
         odd = 2 * round((width - 1) / 2) + 1
