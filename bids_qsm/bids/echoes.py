@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 from bids_qsm.bids.inputs import Series
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.images import load_image, voxel_sizes_mm
+from bids_qsm.numerics.coil_combination import combine_coils
 from bids_qsm.numerics.geometry import Float32, Geometry
 from bids_qsm.numerics.phase import (
     find_units_per_turn,
@@ -49,7 +52,7 @@ class Echoes:
 
 
 def load_echoes(series: Series, processing: Processing) -> Echoes:
-    """Read the images of a series.
+    """Read the images of a series; uncombined coils are read one by one and combined.
 
     Raises
     ------
@@ -58,22 +61,42 @@ def load_echoes(series: Series, processing: Processing) -> Echoes:
         or is high-pass filtered.
     """
     warnings = list(series.assumptions)
-    if series.form == "complex":
-        magnitude, phase = _from_complex(series, warnings)
+    geometry = Geometry(series.shape, voxel_sizes_mm(series.affine), series.b0_direction)
+    if series.n_coils == 1:
+        magnitude, phase = _magnitude_and_phase(series, processing, warnings)
     else:
-        magnitude = _stack(series, series.magnitude, warnings)
-        phase = None if series.form == "magnitude" else _stack(series, series.phase, warnings)
-        if phase is not None:
-            phase = _in_radians(phase, series.phase[0], processing)
+
+        def signal_of(coil: int) -> NDArray[np.complex64]:
+            return _as_complex(*_magnitude_and_phase(series.of_coil(coil), processing, warnings))
+
+        magnitude, phase = combine_coils(signal_of, series.n_coils, series.te_s, geometry)
     if phase is not None:
         if processing.phase.sign < 0:
             np.negative(phase, out=phase)
         if not processing.phase.accept_filtered:
             _check_unfiltered(phase, magnitude, series)
-    geometry = Geometry(series.shape, voxel_sizes_mm(series.affine), series.b0_direction)
-    return Echoes(
-        magnitude, phase, series.te_s, series.b0_t, geometry, series.affine, tuple(warnings)
-    )
+    unique = tuple(dict.fromkeys(warnings))
+    return Echoes(magnitude, phase, series.te_s, series.b0_t, geometry, series.affine, unique)
+
+
+def _magnitude_and_phase(
+    series: Series, processing: Processing, warnings: list[str]
+) -> tuple[Float32, Float32 | None]:
+    if series.form == "complex":
+        return _from_complex(series, warnings)
+    magnitude = _stack(series, series.magnitude, warnings)
+    if series.form == "magnitude":
+        return magnitude, None
+    phase = _stack(series, series.phase, warnings)
+    return magnitude, _in_radians(phase, series.phase[0], processing)
+
+
+def _as_complex(magnitude: Float32, phase: Float32) -> NDArray[np.complex64]:
+    signal = np.empty(magnitude.shape, np.complex64)
+    for echo in range(magnitude.shape[3]):  # one by one, to need little memory
+        signal[..., echo].real = magnitude[..., echo] * np.cos(phase[..., echo])
+        signal[..., echo].imag = magnitude[..., echo] * np.sin(phase[..., echo])
+    return signal
 
 
 def _stack(series: Series, paths: Sequence[Path], warnings: list[str]) -> Float32:
@@ -84,10 +107,18 @@ def _stack(series: Series, paths: Sequence[Path], warnings: list[str]) -> Float3
             _check_volume(stored[..., echo], f"{paths[0]}: volume {echo + 1}", warnings)
         return stored
     stored = np.empty((*series.shape, len(paths)), np.float32)
-    for echo, path in enumerate(paths):
+
+    def read(path: Path) -> tuple[Float32, list[str]]:
+        found: list[str] = []
         volume = load_image(path).data.reshape(series.shape)
-        _check_volume(volume, f"{path}: the image", warnings)
-        stored[..., echo] = volume
+        _check_volume(volume, f"{path}: the image", found)
+        return volume, found
+
+    # unpacking takes longest, and leaves other threads free
+    with ThreadPoolExecutor(scipy.fft.get_workers()) as pool:
+        for echo, (volume, found) in enumerate(pool.map(read, paths)):
+            stored[..., echo] = volume
+            warnings += found
     return stored
 
 

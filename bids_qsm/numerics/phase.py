@@ -95,8 +95,8 @@ def to_radians(stored: NDArray, units_per_turn: float) -> Float32:
     phase *= np.float32(2 * math.pi / units_per_turn)
     if counts_from_zero:
         phase -= np.float32(np.pi)
-    for echo in range(phase.shape[-1]):  # one by one, to need little memory
-        phase[..., echo] = wrap(phase[..., echo])
+    for plane in phase:  # one by one, to need little memory
+        plane[...] = wrap(plane)
     return phase
 
 
