@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from bids_qsm.numerics.inversion.ilsqr import ilsqr
 from bids_qsm.numerics.inversion.l2 import l2
+from bids_qsm.numerics.inversion.ndi import ndi
+from bids_qsm.numerics.inversion.rts import rts
 from bids_qsm.numerics.inversion.tikhonov import tikhonov
 from bids_qsm.numerics.inversion.tkd import tkd
 from bids_qsm.numerics.inversion.tv import tv
@@ -13,4 +16,7 @@ METHODS: Methods = {
     "tkd": tkd,
     "l2": l2,
     "tikhonov": tikhonov,
+    "ilsqr": ilsqr,
+    "ndi": ndi,
+    "rts": rts,
 }

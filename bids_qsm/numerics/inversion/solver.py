@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import (
@@ -271,7 +272,7 @@ class Domain:
         geometry = padded_geometry(brain.geometry, margin_voxels(brain.geometry, margin_mm))
         return Domain(brain, geometry, dipole_kernel(geometry), box, local.geometry.shape)
 
-    def padded(self, volume: Float32) -> Float32:
+    def padded(self, volume: NDArray) -> NDArray:
         """Return a volume of the box on the padded grid."""
         return pad(volume, self.geometry.shape)
 
