@@ -12,7 +12,7 @@ from bids_qsm import __version__
 from bids_qsm.errors import BidsQsmError, CommandLineError
 from bids_qsm.execution.environment import available_cpus, prepare_environment
 from bids_qsm.execution.local import start_worker
-from bids_qsm.settings import OUTPUT_SPACES, REFERENCES, Settings, read_processing
+from bids_qsm.settings import EXTRA_STEPS, OUTPUT_SPACES, REFERENCES, Settings, read_processing
 
 DESCRIPTION = """\
 R2* and susceptibility maps, deep-grey labels, tables and a report from a BIDS dataset with
@@ -80,7 +80,8 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         default=(),
         metavar="NAME=PATH",
         help="derivatives to use; mask=PATH: brain masks (sub-X..._label-brain_mask.nii.gz) "
-        "that replace the automatic ones",
+        "that replace the automatic ones; r2map=PATH: R2 maps (sub-X..._R2map.nii.gz, 1/s, on the "
+        "grid of the series) for '--with separation'",
     )
     group.add_argument(
         "--bids-database-dir",
@@ -116,6 +117,14 @@ def _add_methods(group: argparse._ArgumentGroup) -> None:
         metavar="REGION",
         help=f"what susceptibility is relative to: {', '.join(REFERENCES)}, or a structure's name "
         "(default: auto, which is lateral-ventricle CSF, or the whole brain without a T1w)",
+    )
+    group.add_argument(
+        "--with",
+        dest="extra_steps",
+        action="append",
+        default=[],
+        metavar="STEP[,STEP...]",
+        help=f"further steps, of: {', '.join(EXTRA_STEPS)} (default: none)",
     )
     group.add_argument(
         "--config-file",
@@ -216,6 +225,7 @@ def settings_from(words: Sequence[str] | None = None) -> Settings:
         omp_nthreads=a.omp_nthreads,
         mem_gb=a.mem_gb,
         output_spaces=tuple(a.output_spaces),
+        extra_steps=_extra_steps(a.extra_steps),
         atlas=a.atlas,
         reports_only=a.reports_only,
         boilerplate_only=a.boilerplate_only,
@@ -233,6 +243,16 @@ def settings_from(words: Sequence[str] | None = None) -> Settings:
 
 def _labels(prefix: str, labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted({label.removeprefix(prefix) for label in labels}))
+
+
+def _extra_steps(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the steps that are asked for, each once, in the order in which they are known."""
+    asked = {step.strip() for word in words for step in word.split(",")}
+    for step in sorted(asked - set(EXTRA_STEPS)):
+        raise CommandLineError(
+            f"--with {step!r}: there is no such step; known: {', '.join(EXTRA_STEPS)}."
+        )
+    return tuple(step for step in EXTRA_STEPS if step in asked)
 
 
 def _named_path(word: str) -> tuple[str, Path]:

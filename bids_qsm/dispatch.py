@@ -75,6 +75,8 @@ def series_key(series: Series, settings: Settings) -> str:
         files_fingerprint(series.files),
         as_json(settings.processing),
         settings.output_spaces,
+        settings.extra_steps,
+        settings.derivatives,
         files_fingerprint([atlas]) if atlas.is_file() else settings.atlas,
         settings.random_seed,
     )

@@ -12,8 +12,12 @@ from bids_qsm.labelling import Anatomy, Structures
 from bids_qsm.maps import Maps
 from bids_qsm.numerics.geometry import hz_per_ppm
 from bids_qsm.report import figures
-from bids_qsm.report.figures import Labels, mosaic, registration_pair
+from bids_qsm.report.figures import Labels, Scale, mosaic, registration_pair
 from bids_qsm.report.tables import without_side
+
+PARAMAGNETIC = Scale("χ (ppm)", 0.0, 0.15, inside_only=True)
+DIAMAGNETIC = Scale("χ (ppm)", -0.1, 0.0, "gray_r", inside_only=True)
+SWI = Scale("signal (arbitrary units)", lower=0.0, inside_only=True)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ def draw(maps: Maps, anatomy: Anatomy | None, structures: Structures | None) -> 
         *_inputs(maps),
         *_fields(maps),
         *_results(maps),
+        *_sources(maps),
+        *_weighted(maps),
         *(_registration(maps, anatomy) if anatomy is not None else ()),
         *(
             _structures(maps, anatomy, structures)
@@ -148,6 +154,50 @@ def _results(maps: Maps) -> Iterator[Picture]:
     if maps.relaxation is not None:
         r2star = mosaic(maps.relaxation.r2star_per_s, affine, figures.R2STAR, region=maps.brain)
         yield Picture("Maps", "r2star", "R2*", "In 1/s, fitted to the magnitude.", (("", r2star),))
+
+
+def _sources(maps: Maps) -> Iterator[Picture]:
+    if maps.sources is None:
+        return
+    for what, title, values, scale, caption in (
+        (
+            "paramagnetic",
+            "Paramagnetic sources (experimental)",
+            maps.sources.paramagnetic_ppm,
+            PARAMAGNETIC,
+            "In ppm; iron, above all. Of R2* and χ, by a model: to be read with care.",
+        ),
+        (
+            "diamagnetic",
+            "Diamagnetic sources (experimental)",
+            maps.sources.diamagnetic_ppm,
+            DIAMAGNETIC,
+            "In ppm; the more myelin or calcium, the brighter.",
+        ),
+    ):
+        picture = mosaic(values, maps.magnitude.affine, scale, region=maps.brain)
+        yield Picture("Maps", what, title, caption, (("", picture),))
+
+
+def _weighted(maps: Maps) -> Iterator[Picture]:
+    if maps.weighted is None:
+        return
+    for what, title, image, caption in (
+        (
+            "swi",
+            "Susceptibility-weighted image",
+            maps.weighted.swi,
+            "Veins, iron and blood are dark.",
+        ),
+        (
+            "minip",
+            "Minimum intensity projection",
+            maps.weighted.minip,
+            "The darkest value of the susceptibility-weighted image in a slab around each slice.",
+        ),
+    ):
+        picture = mosaic(image, maps.magnitude.affine, SWI, region=maps.brain)
+        yield Picture("Maps", what, title, caption, (("", picture),))
 
 
 def _registration(maps: Maps, anatomy: Anatomy) -> Iterator[Picture]:

@@ -9,6 +9,7 @@ from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import Bool, Float32
 from bids_qsm.numerics.referencing import Referenced
 from bids_qsm.numerics.relaxometry import Relaxation
+from bids_qsm.numerics.separation import Sources
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,14 @@ class ReferencedMap:
 
 
 @dataclass(frozen=True)
+class Weighted:
+    """A susceptibility-weighted image and its minimum intensity projection."""
+
+    swi: Float32
+    minip: Float32
+
+
+@dataclass(frozen=True)
 class Maps:
     """All that was computed on the grid of a series; None where the input had no part for it.
 
@@ -62,3 +71,5 @@ class Maps:
     total: TotalField | None
     local: FieldMap | None
     chi: tuple[ReferencedMap, ...]
+    weighted: Weighted | None = None
+    sources: Sources | None = None

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import scipy.fft
 from scipy import ndimage
 
 from bids_qsm.anatomy.reference_region import csf_reference_region
-from bids_qsm.bids.derivatives import find_mask
+from bids_qsm.bids.derivatives import find_mask, find_r2map
 from bids_qsm.bids.echoes import Echoes, load_echoes
 from bids_qsm.bids.inputs import Series
 from bids_qsm.errors import CommandLineError, UnreadableInputError
@@ -25,7 +26,7 @@ from bids_qsm.execution.steps import Steps
 from bids_qsm.images import Image, load_image, voxel_sizes_mm
 from bids_qsm.job import Job, Journal, digest, work_dir
 from bids_qsm.labelling import Anatomy, Structures, align_anatomy, label_structures
-from bids_qsm.maps import Brain, Maps, ReferencedMap, Susceptibility, TotalField
+from bids_qsm.maps import Brain, Maps, ReferencedMap, Susceptibility, TotalField, Weighted
 from bids_qsm.numerics import (
     background,
     coils,
@@ -33,16 +34,19 @@ from bids_qsm.numerics import (
     inversion,
     masking,
     relaxometry,
+    separation,
+    swi,
     unwrapping,
 )
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import Bool, Float32, Geometry, hz_per_ppm
 from bids_qsm.numerics.referencing import reference_to
-from bids_qsm.numerics.registry import choose
+from bids_qsm.numerics.registry import choose, options_of
 from bids_qsm.numerics.relaxometry import Relaxation
+from bids_qsm.numerics.separation import Sources
 from bids_qsm.publication import publish
 from bids_qsm.report.record import StepRecord
-from bids_qsm.settings import Processing, Settings
+from bids_qsm.settings import EXTRA_STEPS, Processing, Settings
 
 METHODS = {
     "offset": coils.METHODS,
@@ -52,6 +56,8 @@ METHODS = {
     "background": background.METHODS,
     "inversion": inversion.METHODS,
     "relaxometry": relaxometry.METHODS,
+    "swi": swi.METHODS,
+    "separation": separation.METHODS,
 }
 """The choices of each step, by its name in :class:`bids_qsm.settings.Processing`."""
 
@@ -90,6 +96,7 @@ def process_series(
         anatomy = align_anatomy(job, Image(magnitude, series.affine), signal_brain.mask)
         brain = choose_brain(job, signal_brain, anatomy)
         relaxation = map_relaxation(job, echoes, brain)
+        weighted = weight_by_susceptibility(job, echoes, brain)
         total = map_field(job, echoes, magnitude, brain)
         geometry = echoes.geometry
         del echoes  # the largest arrays: what follows has three dimensions only
@@ -103,9 +110,22 @@ def process_series(
             else reference_susceptibility(job, chi, local.mask, structures, relaxation)
         )
 
+        sources = separate_sources(job, local, referenced, relaxation)
+
         tell("publish")
         grid = Image(magnitude, series.affine)
-        maps = Maps(grid, first_phase, series.b0_t, brain, relaxation, total, local, referenced)
+        maps = Maps(
+            magnitude=grid,
+            first_phase=first_phase,
+            b0_t=series.b0_t,
+            brain=brain,
+            relaxation=relaxation,
+            total=total,
+            local=local,
+            chi=referenced,
+            weighted=weighted,
+            sources=sources,
+        )
         publish(job, maps, anatomy, structures, key, time.perf_counter() - started)
     if settings.work_dir is None:
         shutil.rmtree(job.steps.folder, ignore_errors=True)
@@ -160,6 +180,27 @@ def map_relaxation(job: Job, echoes: Echoes, brain: Bool) -> Relaxation | None:
     )
     note(job, "relaxometry", options, job.steps.seconds("relaxometry"))
     return relaxation
+
+
+def weight_by_susceptibility(job: Job, echoes: Echoes, brain: Bool) -> Weighted | None:
+    """Make the susceptibility-weighted image, where it is asked for; the phase stays as it is."""
+    if "swi" not in job.settings.extra_steps:
+        return None
+    if echoes.phase is None:
+        job.journal.warn("There is no phase: no susceptibility-weighted image can be made.")
+        return None
+    function, options = method(job.settings.processing, "swi")
+
+    def weight(_: Path) -> Weighted:
+        image = function(echoes.phase, echoes.magnitude, echoes.te_s, echoes.geometry, **options)
+        return Weighted(image, swi.minimum_intensity_projection(image, brain, echoes.geometry))
+
+    weighted = job.steps.run(
+        "swi", Weighted, weight, {"method": function.__name__, "brain": digest(brain), **options}
+    )
+    slab = options_of(swi.minimum_intensity_projection)
+    note(job, "swi", {**options, **slab}, job.steps.seconds("swi"))
+    return weighted
 
 
 def map_field(job: Job, echoes: Echoes, magnitude: Float32, brain: Bool) -> TotalField | None:
@@ -282,6 +323,73 @@ def find_reference_region(
     return "lateral-ventricle CSF", found.mask
 
 
+def separate_sources(
+    job: Job,
+    local: FieldMap | None,
+    chi: tuple[ReferencedMap, ...],
+    relaxation: Relaxation | None,
+) -> Sources | None:
+    """Separate paramagnetic from diamagnetic sources, where it is asked for."""
+    if "separation" not in job.settings.extra_steps:
+        return None
+    if local is None or not chi or relaxation is None:
+        job.journal.warn("Sources cannot be separated without both susceptibility and R2*.")
+        return None
+    r2_per_s = load_r2map(job)
+    name, function, options = separation_method(job.settings.processing, r2_per_s is not None)
+    if name != job.settings.processing.separation.name and r2_per_s is None:
+        job.journal.warn("There is no R2 map: sources are separated by the gradient echo alone.")
+    maps = (local, chi[0].result.chi_ppm, relaxation.r2star_per_s, job.series.b0_t)
+    given = () if r2_per_s is None else (r2_per_s,)
+    sources = job.steps.run(
+        "separation",
+        Sources,
+        lambda _: function(*maps, *given, **options),
+        {
+            "method": name,
+            "inputs": [digest(values) for values in (*maps[1:3], *given)],
+            **options,
+        },
+        after=["background"],
+    )
+    job.journal.step("separation", name, options, job.steps.seconds("separation"))
+    return sources
+
+
+def separation_method(
+    processing: Processing, has_r2: bool
+) -> tuple[str, Callable[..., Any], dict[str, Any]]:
+    """Return the method by which sources are separated: a measured R2 is used where there is one.
+
+    Options that the settings give are passed on as far as the method has them.
+    """
+    name = "r2prime" if has_r2 else "gre"
+    function = separation.METHODS[name]
+    _, chosen = method(processing, "separation")
+    known = options_of(function)
+    return name, function, known | {key: chosen[key] for key in chosen if key in known}
+
+
+def load_r2map(job: Job) -> Float32 | None:
+    """Return the user's R2 map of the series, None where there is none.
+
+    Raises
+    ------
+    UnreadableInputError
+        If it does not lie on the grid of the series.
+    """
+    path = find_r2map(job.settings, job.series)
+    if path is None:
+        return None
+    image = load_image(path)
+    affine = job.series.affine
+    if image.data.shape != job.series.shape or not np.allclose(image.affine, affine, atol=0.01):
+        raise UnreadableInputError(
+            f"{path}: the R2 map is not on the grid of the series; resample it to that."
+        )
+    return image.data
+
+
 def method(processing: Processing, step: str) -> tuple[Callable[..., Any], dict[str, Any]]:
     """Return the function that the settings choose for a step, and its complete options."""
     chosen = getattr(processing, step)
@@ -309,5 +417,6 @@ def planned_steps(settings: Settings) -> tuple[StepRecord, ...]:
             step, getattr(settings.processing, step).name, method(settings.processing, step)[1]
         )
         for step in METHODS
+        if step not in EXTRA_STEPS or step in settings.extra_steps
     ]
     return (*chosen, StepRecord("reference", settings.processing.reference))

@@ -155,6 +155,12 @@ def write_maps(writer: Writer, maps: Maps) -> None:
         writer.image("qsm_mask", like(maps.local.mask))
     if maps.chi:
         writer.image("chi", like(maps.chi[0].result.chi_ppm))
+    if maps.sources is not None:
+        writer.image("paramagnetic", like(maps.sources.paramagnetic_ppm))
+        writer.image("diamagnetic", like(maps.sources.diamagnetic_ppm))
+    if maps.weighted is not None:
+        writer.image("swi", like(maps.weighted.swi))
+        writer.image("minip", like(maps.weighted.minip))
 
 
 def write_anatomy(writer: Writer, maps: Maps, anatomy: Anatomy, structures: Structures) -> None:
@@ -201,6 +207,13 @@ def write_table(writer: Writer, maps: Maps, structures: Structures) -> Path:
         for chi in maps.chi:
             measure = ("Chimap", "ppm", chi.region)
             values = chi.result.chi_ppm
+            parts.append(rows(maps, structures, values, maps.local.mask, measure))
+    if maps.local is not None and maps.sources is not None:
+        for name, values in (
+            ("ParamagneticChimap", maps.sources.paramagnetic_ppm),
+            ("DiamagneticChimap", maps.sources.diamagnetic_ppm),
+        ):
+            measure = (name, "ppm", maps.chi[0].region)
             parts.append(rows(maps, structures, values, maps.local.mask, measure))
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     path = output_path(writer.job.series.name, "stats", atlas=structures.atlas.name)

@@ -20,6 +20,8 @@ from bids_qsm.errors import CommandLineError, UnreadableInputError
 TEMPLATE = "MNI152NLin2009cAsym"
 OUTPUT_SPACES = ("orig", "T1w", TEMPLATE)
 REFERENCES = ("auto", "whole-brain", "none")
+EXTRA_STEPS = ("swi", "separation", "uncertainty")
+"""Steps that are run only when they are asked for."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Processing:
     background: Method = dataclasses.field(default_factory=lambda: Method("pdf"))
     inversion: Method = dataclasses.field(default_factory=lambda: Method("tv"))
     relaxometry: Method = dataclasses.field(default_factory=lambda: Method("nonlinear"))
+    swi: Method = dataclasses.field(default_factory=lambda: Method("clear"))
+    separation: Method = dataclasses.field(default_factory=lambda: Method("gre"))
     reference: str = "auto"
 
 
@@ -95,6 +99,7 @@ class Settings:
     omp_nthreads: int | None = None
     mem_gb: float | None = None
     output_spaces: tuple[str, ...] = OUTPUT_SPACES
+    extra_steps: tuple[str, ...] = ()
     atlas: str = "default"
     reports_only: bool = False
     boilerplate_only: bool = False

@@ -22,6 +22,9 @@ STEPS = {
     "background": "Removal of the field whose sources lie outside the mask.",
     "inversion": "Susceptibility from the local field.",
     "relaxometry": "R2*, T2* and S0 from the magnitude of all echoes.",
+    "swi": "Susceptibility-weighted image and its projection; only with `--with swi`.",
+    "separation": "Paramagnetic and diamagnetic susceptibility apart (experimental); only with "
+    "`--with separation`. With an R2 map (`-d r2map=PATH`) it is `r2prime`, else `gre`.",
 }
 """What each step does, in the order of the run."""
 

@@ -19,6 +19,7 @@ def test_words_become_settings(tmp_path) -> None:
             "-d", "mask=/data/masks",
             "--output-spaces", "orig",
             "--nprocs", "3", "--omp-nthreads", "2", "--mem-gb", "5.5",
+            "--with", "separation,swi", "--with", "swi",
             "--reference", "whole-brain", "--random-seed", "7", "-vv", "--dry-run",
         ]
     )  # fmt: skip
@@ -26,6 +27,7 @@ def test_words_become_settings(tmp_path) -> None:
     assert settings.session_labels == ("a",)
     assert settings.derivatives == {"mask": Path("/data/masks")}
     assert settings.output_spaces == ("orig",)
+    assert settings.extra_steps == ("swi", "separation")
     assert (settings.nprocs, settings.omp_nthreads, settings.mem_gb) == (3, 2, 5.5)
     assert settings.processing.reference == "whole-brain"
     assert (settings.random_seed, settings.verbosity, settings.dry_run) == (7, 2, True)
@@ -47,6 +49,7 @@ def test_config_file_is_read_and_overridden_by_words(tmp_path) -> None:
     [
         (["in", "out", "participant", "-d", "mask"], 2, "write it as NAME=PATH"),
         (["in", "out", "participant", "--config-file", "nope.toml"], 66, "cannot be read"),
+        (["in", "out", "participant", "--with", "swi,qsm"], 2, "'qsm': there is no such step"),
         (["nope", "out", "participant"], 16, "nope"),
     ],
 )

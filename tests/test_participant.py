@@ -312,6 +312,61 @@ def test_sphere_of_known_susceptibility_through_the_whole_chain(tmp_path, backgr
     assert found[inner].mean() - found[around].mean() == pytest.approx(0.1, abs=0.005)
 
 
+@pytest.fixture(scope="module")
+def with_extra_steps(tmp_path_factory) -> Path:
+    """Two series with all further steps, the second of them with an R2 map."""
+    folder = tmp_path_factory.mktemp("extra")
+    bids, maps = new_dataset(folder / "bids"), folder / "r2maps" / "sub-bb" / "anat"
+    copy_subject(bids, "aa")
+    magnitude = load_image(part(copy_subject(bids, "bb"), 1, "mag"))
+    maps.mkdir(parents=True)
+    r2 = magnitude.like(np.full(magnitude.shape, 12, np.float32))
+    (maps / "sub-bb_R2map.nii.gz").write_bytes(encode_image(r2))
+    words = ("--with", "swi,separation", "-d", f"r2map={folder / 'r2maps'}", "--nprocs", "2")
+    assert run(bids, folder / "out", *words) == 0
+    return folder / "out"
+
+
+def test_further_steps_give_their_outputs(with_extra_steps) -> None:
+    out = with_extra_steps
+    validate(out)
+    for name, separated in (("aa", "gre"), ("bb", "r2prime")):
+        record = record_from_json((out / "logs" / f"sub-{name}_record.json").read_text())
+        steps = {step.name: step.method for step in record.steps}
+        assert (steps["swi"], steps["separation"]) == ("clear", separated)
+        anat = out / f"sub-{name}" / "anat"
+        maps = {
+            what: load_image(anat / f"sub-{name}_{what}.nii.gz").data
+            for what in ("Chimap", "desc-paramagnetic_Chimap", "desc-diamagnetic_Chimap",
+                         "swi", "minIP", "label-brain_mask")
+        }  # fmt: skip
+        brain = maps["label-brain_mask"] > 0
+        assert maps["desc-paramagnetic_Chimap"].min() == 0 == maps["desc-diamagnetic_Chimap"].max()
+        net = maps["desc-paramagnetic_Chimap"] + maps["desc-diamagnetic_Chimap"]
+        known = maps["Chimap"] != 0
+        assert np.corrcoef(net[known], maps["Chimap"][known])[0, 1] > 0.8
+        assert (maps["minIP"] <= maps["swi"])[brain].all()
+        assert not maps["minIP"][~brain].any()
+        for what in ("paramagnetic", "diamagnetic", "swi", "minip"):
+            assert (out / f"sub-{name}" / "figures" / f"sub-{name}_desc-{what}.png").exists()
+    fields = json.loads((anat / "sub-bb_desc-diamagnetic_Chimap.json").read_text())
+    assert fields["EstimationParameters"]["separation"]["iterations"] == 20
+    assert "separation: r2prime" in fields["EstimationAlgorithm"]
+    assert fields["Units"] == "ppm"
+
+
+def test_an_r2_map_on_another_grid_is_refused(tmp_path, capsys) -> None:
+    bids, maps = new_dataset(tmp_path / "bids"), tmp_path / "r2maps"
+    magnitude = load_image(part(copy_subject(bids, "aa"), 1, "mag"))
+    maps.mkdir()
+    moved = Image(np.ones(magnitude.shape, np.float32), magnitude.affine + np.eye(4, k=3))
+    (maps / "sub-aa_R2map.nii.gz").write_bytes(encode_image(moved))
+    words = ("--with", "separation", "-d", f"r2map={maps}", "--nprocs", "2")
+    assert run(bids, tmp_path / "out", *words) == 1
+    said = capsys.readouterr().out
+    assert "sub-aa_R2map.nii.gz: the R2 map is not on the grid of the series" in said
+
+
 def wide_field(chi: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Return the field of a susceptibility map, without wrap-around."""
     wide = geometry.with_shape(tuple(2 * n for n in geometry.shape))  # type: ignore[arg-type]

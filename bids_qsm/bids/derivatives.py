@@ -8,7 +8,7 @@ from bids_qsm.bids.inputs import Series
 from bids_qsm.errors import CommandLineError, UnreadableInputError
 from bids_qsm.settings import Settings
 
-KNOWN = ("mask",)
+KNOWN = ("mask", "r2map")
 
 
 def check_derivatives(settings: Settings) -> None:
@@ -27,6 +27,22 @@ def check_derivatives(settings: Settings) -> None:
             raise UnreadableInputError(f"--derivatives {name}={folder}: there is no such folder.")
 
 
+def find_r2map(settings: Settings, series: Series) -> Path | None:
+    """Return the user's R2 map of a series (1/s), None where there is none.
+
+    It is named ``<series>_R2map.nii.gz``, anywhere below the given folder.
+
+    Raises
+    ------
+    UnreadableInputError
+        If there is more than one.
+    """
+    folder = settings.derivatives.get("r2map")
+    if folder is None:
+        return None
+    return _only(sorted(_below(folder, series).rglob(f"{series.name}_R2map.nii.gz")), series)
+
+
 def find_mask(settings: Settings, series: Series) -> Path | None:
     """Return the user's brain mask of a series, None where there is none.
 
@@ -41,12 +57,20 @@ def find_mask(settings: Settings, series: Series) -> Path | None:
     folder = settings.derivatives.get("mask")
     if folder is None:
         return None
+    found = sorted(_below(folder, series).rglob(f"{series.name}_*-brain_mask.nii.gz"))
+    n_entities = series.name.count("_") + 2
+    return _only([path for path in found if path.name.count("_") == n_entities], series)
+
+
+def _below(folder: Path, series: Series) -> Path:
+    """Return the subject's folder, or all of it where subjects have none."""
     subject = folder / f"sub-{series.subject}"
-    below = subject if subject.is_dir() else folder
-    found = sorted(below.rglob(f"{series.name}_*-brain_mask.nii.gz"))
-    named = [path for path in found if path.name.count("_") == series.name.count("_") + 2]
-    if len(named) > 1:
+    return subject if subject.is_dir() else folder
+
+
+def _only(found: list[Path], series: Series) -> Path | None:
+    if len(found) > 1:
         raise UnreadableInputError(
-            f"{named[0]}: there is another mask of {series.name} ({named[1]}); leave one."
+            f"{found[0]}: there is another one for {series.name} ({found[1]}); leave one."
         )
-    return named[0] if named else None
+    return found[0] if found else None

@@ -44,6 +44,7 @@ TEMPLATE_RESOLUTION = ("1", "1 mm isotropic, the grid of the template image that
 
 _FIELD = ("phase", "offset", "unwrapping", "field")
 _LOCAL = (*_FIELD, "mask", "background")
+_SEPARATED = (*_LOCAL, "inversion", "reference", "relaxometry", "separation")
 _MEASURED = (None, "T1w", TEMPLATE)
 _LABELLED = ("orig", "T1w", TEMPLATE)
 
@@ -121,6 +122,40 @@ OUTPUTS: Mapping[str, Output] = {
         units="arbitrary",
         skull_stripped=True,
         steps=("relaxometry",),
+    ),
+    "paramagnetic": Output(
+        "Chimap",
+        "Susceptibility of the paramagnetic sources alone; experimental.",
+        entities=(("desc", "paramagnetic"),),
+        units="ppm",
+        skull_stripped=True,
+        steps=_SEPARATED,
+        referenced=True,
+    ),
+    "diamagnetic": Output(
+        "Chimap",
+        "Susceptibility of the diamagnetic sources alone, zero or less; experimental.",
+        entities=(("desc", "diamagnetic"),),
+        units="ppm",
+        skull_stripped=True,
+        steps=_SEPARATED,
+        referenced=True,
+    ),
+    "swi": Output(
+        "swi",
+        "Susceptibility-weighted image.",
+        units="arbitrary",
+        skull_stripped=False,
+        steps=("phase", "swi"),
+        in_schema=False,
+    ),
+    "minip": Output(
+        "minIP",
+        "Minimum intensity projection of the susceptibility-weighted image over a sliding slab.",
+        units="arbitrary",
+        skull_stripped=True,
+        steps=("phase", "swi"),
+        in_schema=False,
     ),
     "brain_mask": Output(
         "mask",

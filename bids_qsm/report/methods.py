@@ -14,17 +14,22 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Masks": ("brain", "mask"),
     "Susceptibility": ("background", "inversion", "reference"),
     "Relaxometry": ("relaxometry",),
+    "Separation of sources": ("separation",),
+    "Susceptibility-weighted image": ("swi",),
     "Anatomy and regional values": ("t1w", "registration", "template", "atlas", "regions"),
 }
 """The headings of the text and the steps below each, in this order whatever was run first."""
 
 METHOD_NAMES: Mapping[str, str] = {
     "arlo": "ARLO",
+    "clear": "CLEAR-SWI",
+    "gre": "from the gradient echo alone",
     "loglinear": "log-linear fit",
     "mcpc3ds": "MCPC-3D-S",
     "nonlinear": "non-linear fit",
     "linear": "linear fit",
     "pdf": "PDF",
+    "r2prime": "with R2'",
     "romeo": "ROMEO",
     "tkd": "thresholded k-space division",
     "tv": "total variation",
@@ -43,6 +48,8 @@ STEP_NAMES: Mapping[str, str] = {
     "inversion": "Dipole inversion",
     "reference": "Referencing",
     "relaxometry": "Relaxometry",
+    "separation": "Separation of sources",
+    "swi": "Susceptibility weighting",
     "t1w": "Preparation of the T1w image",
     "registration": "Registration of the T1w image to the gradient echo",
     "template": "Registration to the template",
@@ -97,6 +104,17 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     ("relaxometry", "nonlinear"): "R2* was estimated by a non-linear least-squares fit of an "
     "exponential to the magnitude with the noise floor of magnitude images in mind "
     "[@gudbjartsson1995].",
+    ("separation", "gre"): "Paramagnetic and diamagnetic susceptibility were separated from the "
+    "gradient echo alone, with R2' taken for a fixed share of R2* [@chen2021; @dimov2022; "
+    "@shin2021]; this is experimental.",
+    ("separation", "r2prime"): "Paramagnetic and diamagnetic susceptibility were separated with "
+    "R2', the difference of R2* and a measured R2 [@chen2021; @shin2021]; this is experimental.",
+    ("swi", "clear"): "Susceptibility-weighted images were made of the phase and magnitude of all "
+    "echoes after CLEAR-SWI [@eckstein2021], and projected as minimum intensity over a sliding "
+    "slab.",
+    ("swi", "classic"): "Susceptibility-weighted images were made of one echo and its "
+    "homodyne-filtered phase [@haacke2004], and projected as minimum intensity over a sliding "
+    "slab.",
 }
 """What is said of a method; others are named."""
 

@@ -77,6 +77,14 @@ REFERENCES: Mapping[str, Reference] = {
         "Magnetic Resonance in Medicine 91:1834-1862",
         "10.1002/mrm.30006",
     ),
+    "chen2021": Reference(
+        "Chen J, Gong NJ, Chaim KT, Otaduy MCG, Liu C",
+        2021,
+        "Decompose quantitative susceptibility mapping (QSM) to sub-voxel diamagnetic and "
+        "paramagnetic components based on gradient-echo MRI data",
+        "NeuroImage 242:118477",
+        "10.1016/j.neuroimage.2021.118477",
+    ),
     "desikan2006": Reference(
         "Desikan RS, Ségonne F, Fischl B, and others",
         2006,
@@ -84,6 +92,13 @@ REFERENCES: Mapping[str, Reference] = {
         "gyral based regions of interest",
         "NeuroImage 31:968-980",
         "10.1016/j.neuroimage.2006.01.021",
+    ),
+    "dimov2022": Reference(
+        "Dimov AV, Nguyen TD, Gillen KM, Marcille M, Spincemaille P, Pitt D, Gauthier SA, Wang Y",
+        2022,
+        "Susceptibility source separation from gradient echo data using magnitude decay modeling",
+        "Journal of Neuroimaging 32:852-859",
+        "10.1111/jon.13014",
     ),
     "dymerska2021": Reference(
         "Dymerska B, Eckstein K, Bachrata B, Siow B, Trattnig S, Shmueli K, Robinson SD",
@@ -99,6 +114,14 @@ REFERENCES: Mapping[str, Reference] = {
         "acquisitions (ASPIRE)",
         "Magnetic Resonance in Medicine 79:2996-3006",
         "10.1002/mrm.26963",
+    ),
+    "eckstein2021": Reference(
+        "Eckstein K, Bachrata B, Hangel G, and others",
+        2021,
+        "Improved susceptibility weighted imaging at ultra-high field using bipolar multi-echo "
+        "acquisition and optimized image processing: CLEAR-SWI",
+        "NeuroImage 237:118175",
+        "10.1016/j.neuroimage.2021.118175",
     ),
     "fischl2002": Reference(
         "Fischl B, Salat DH, Busa E, and others",
@@ -129,6 +152,13 @@ REFERENCES: Mapping[str, Reference] = {
         "The Rician distribution of noisy MRI data",
         "Magnetic Resonance in Medicine 34:910-914",
         "10.1002/mrm.1910340618",
+    ),
+    "haacke2004": Reference(
+        "Haacke EM, Xu Y, Cheng YCN, Reichenbach JR",
+        2004,
+        "Susceptibility weighted imaging (SWI)",
+        "Magnetic Resonance in Medicine 52:612-618",
+        "10.1002/mrm.20198",
     ),
     "liu2011": Reference(
         "Liu T, Khalidov I, de Rochefort L, Spincemaille P, Liu J, Tsiouris AJ, Wang Y",
@@ -175,6 +205,14 @@ REFERENCES: Mapping[str, Reference] = {
         "approach to in vivo brain iron metabolism?",
         "NeuroImage 54:2789-2807",
         "10.1016/j.neuroimage.2010.10.070",
+    ),
+    "shin2021": Reference(
+        "Shin HG, Lee J, Yun YH, and others",
+        2021,
+        "χ-separation: Magnetic susceptibility source separation toward iron and myelin mapping "
+        "in the brain",
+        "NeuroImage 240:118371",
+        "10.1016/j.neuroimage.2021.118371",
     ),
     "shmueli2009": Reference(
         "Shmueli K, de Zwart JA, van Gelderen P, Li TQ, Dodd SJ, Duyn JH",

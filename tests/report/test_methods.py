@@ -24,6 +24,8 @@ MODULES = {
     "background": "background",
     "inversion": "inversion",
     "relaxometry": "relaxometry",
+    "separation": "separation",
+    "swi": "swi",
 }
 
 
