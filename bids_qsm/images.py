@@ -17,6 +17,9 @@ from numpy.typing import DTypeLike, NDArray
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.numerics.geometry import Geometry
 
+_GZIP = 31
+"""zlib's window bits for its largest window in a gzip file, which then has no name and no date."""
+
 
 @dataclass(frozen=True)
 class Image:
@@ -119,11 +122,14 @@ def encode_image(
 ) -> bytes:
     """Return the bytes of a ``.nii.gz`` file; the same image always gives the same bytes.
 
+    In a map of noisy values within a brain only the zeros around it repeat: to look for nothing
+    else takes half the time, and the file is smaller.
+
     Masks are stored as uint8.  The header says scanner coordinates (sform and qform code 1), mm,
     and that the true value is ``slope * stored + intercept``; the data are stored as they are.
     """
     data = image.data.astype(np.uint8) if image.data.dtype == np.bool_ else image.data
-    nifti = nib.Nifti1Image(data, image.affine)
+    nifti = nib.Nifti1Image(np.asfortranarray(data), image.affine)  # the file's order
     nifti.header.set_xyzt_units("mm")
     nifti.set_sform(image.affine, 1)
     nifti.set_qform(image.affine, 1)
@@ -131,4 +137,7 @@ def encode_image(
         # found by linear algebra whose last digit depends on the processor; the sform is exact
         nifti.header[name] = np.round(float(nifti.header[name]), 6)
     nifti.header.set_slope_inter(slope, intercept)
-    return gzip.compress(nifti.to_bytes(), compresslevel=compresslevel, mtime=0)
+    mostly_zero = data.dtype.kind == "f" and 2 * np.count_nonzero(data) < data.size
+    strategy = zlib.Z_RLE if mostly_zero else zlib.Z_DEFAULT_STRATEGY
+    packer = zlib.compressobj(compresslevel, zlib.DEFLATED, _GZIP, strategy=strategy)
+    return packer.compress(nifti.to_bytes()) + packer.flush()

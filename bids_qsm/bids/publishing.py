@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import pandas as pd
+import scipy.fft
 
 from bids_qsm.bids.naming import sidecar_path
 from bids_qsm.errors import UnwritableOutputError
@@ -23,7 +25,8 @@ class Staging:
 
     Files are written below a hidden folder of the output folder and moved to their place when the
     context is left; if it is left by an exception, nothing is published.  What a killed run of
-    the same unit left behind is removed at the start.
+    the same unit left behind is removed at the start.  Images are packed and written by other
+    threads: until the context is left they must not be changed.
 
     Parameters
     ----------
@@ -35,6 +38,9 @@ class Staging:
     def __init__(self, output_dir: Path, name: str) -> None:
         self.output_dir = output_dir
         self.folder = output_dir / f".staging-{name}"
+        self._packers = ThreadPoolExecutor(scipy.fft.get_workers())
+        self._packing: list[Future[None]] = []
+        self._released: list[Path] = []
 
     def __enter__(self) -> Staging:
         try:
@@ -55,6 +61,7 @@ class Staging:
             if kind is None:
                 self._publish()
         finally:
+            self._packers.shutdown(cancel_futures=True)
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def path(self, relative: Path) -> Path:
@@ -77,21 +84,40 @@ class Staging:
 
     def write_image(self, relative: Path, image: Image, sidecar: Mapping[str, Any]) -> None:
         """Write an image as ``.nii.gz`` with its sidecar."""
-        self.write(relative, encode_image(image), sidecar)
+        self._packing.append(
+            self._packers.submit(lambda: self.write(relative, encode_image(image), sidecar))
+        )
+
+    def release(self) -> None:
+        """Publish what is staged so far, for what takes long to follow it.
+
+        Until the unit's record is published too, the unit counts as not done.
+        """
+        self._released += self._publish()
 
     def files(self) -> list[Path]:
-        """Return what is staged, relative to the output folder; a sidecar follows its data."""
-        paths = [p.relative_to(self.folder) for p in self.folder.rglob("*") if p.is_file()]
-        return sorted(paths, key=lambda path: (path.suffix == ".json", path.as_posix()))
+        """Return what is staged or released, by path below the output folder; data come first."""
+        return _in_order([*self._released, *self._staged()])
 
-    def _publish(self) -> None:
-        for relative in self.files():
+    def _staged(self) -> list[Path]:
+        for packing in self._packing:
+            packing.result()
+        return [p.relative_to(self.folder) for p in self.folder.rglob("*") if p.is_file()]
+
+    def _publish(self) -> list[Path]:
+        published = _in_order(self._staged())
+        for relative in published:
             target = self.output_dir / relative
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (self.folder / relative).replace(target)
             except OSError as error:
                 raise unwritable(target, error) from error
+        return published
+
+
+def _in_order(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: (path.suffix == ".json", path.as_posix()))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -41,6 +41,17 @@ def test_published_together_at_the_end(tmp_path, image):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_released_before_the_end(tmp_path, image):
+    with Staging(tmp_path, "sub-01") as staging:
+        staging.write_image(CHI, image, {"Units": "ppm"})
+        staging.release()
+        np.testing.assert_array_equal(load_image(tmp_path / CHI).data, image.data)
+        staging.write(Path("logs/a.json"), "{}")
+        assert [path.name for path in staging.files()] == [CHI.name, "a.json", "sub-01_Chimap.json"]
+        assert not (tmp_path / "logs").exists()
+    assert (tmp_path / "logs/a.json").exists()
+
+
 def test_nothing_is_published_after_an_exception(tmp_path, image):
     with pytest.raises(KeyboardInterrupt), Staging(tmp_path, "sub-01") as staging:
         staging.write_image(CHI, image, {})
@@ -92,6 +103,8 @@ def test_unwritable(tmp_path, monkeypatch, number):
     with pytest.raises(UnwritableOutputError) as caught, Staging(tmp_path, "sub-01") as staging:
         staging.write(CHI, b"")
     assert os.strerror(number) in str(caught.value) and CHI.name in str(caught.value)
+    with pytest.raises(UnwritableOutputError), Staging(tmp_path, "sub-01") as staging:
+        staging.write_image(CHI, Image(np.zeros((2, 2, 2)), np.eye(4)), {})
     assert list(tmp_path.iterdir()) == []
 
 
