@@ -81,7 +81,7 @@ def publish(
     key: str,
     seconds_before: float,
 ) -> None:
-    """Write all outputs of a series: all of them appear, or none.
+    """Write all outputs of a series: the maps appear first, the record, which makes it done, last.
 
     Parameters
     ----------
@@ -98,6 +98,7 @@ def publish(
     with Staging(job.settings.output_dir, job.series.name) as staging:
         writer = Writer(job, staging, reference)
         write_maps(writer, maps)
+        staging.release()
         table = None
         if anatomy is not None and structures is not None:
             write_atlas_tables(job, structures.atlas)
