@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +23,13 @@ from bids_qsm.bids.acquisition import (
 from bids_qsm.bids.inheritance import Sidecars, sidecar_reader
 from bids_qsm.bids.naming import ENTITIES, stem_from
 from bids_qsm.bids.parts import (
+    COIL_ENTITIES,
     PARTS,
     Form,
     Parts,
+    by_coil,
     by_part_and_echo,
+    check_coils,
     complete_echoes,
     form_assumptions,
     form_of,
@@ -37,6 +40,8 @@ from bids_qsm.images import b0_direction
 from bids_qsm.settings import Settings
 
 Direction = tuple[float, float, float]
+
+_WITHIN_A_SERIES = ("echo", "part", *COIL_ENTITIES)
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ class Series:
     form : {"phase", "complex", "magnitude"}
         Magnitude with phase, real with imaginary part, or magnitude alone.
     magnitude, phase, real, imaginary : tuple of Path
-        In the order of the echo times, or one 4D image; empty where the form has none.
+        In the order of the echo times, or one 4D image, for one coil after the other; empty where
+        the form has none.
     stacked : bool
         Whether each part is one 4D image.
     te_s : tuple of float
@@ -67,6 +73,10 @@ class Series:
     t1w, flair : Path or None
     assumptions : tuple of str
         Everything that was guessed, in sentences.
+    n_coils : int
+        Of uncombined coils; 1 where they are combined.
+    sliced : bool
+        Whether the third axis was encoded by slices (2D), by ``MRAcquisitionType``.
     """
 
     subject: str
@@ -87,6 +97,8 @@ class Series:
     t1w: Path | None
     flair: Path | None
     assumptions: tuple[str, ...]
+    n_coils: int = 1
+    sliced: bool = False
 
     @property
     def name(self) -> str:
@@ -101,16 +113,33 @@ class Series:
         """All images that hold its signal."""
         return (*self.magnitude, *self.phase, *self.real, *self.imaginary)
 
+    def of_coil(self, coil: int) -> Series:
+        """Return the series of one of its uncombined coils, counted from 0."""
+
+        def own(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+            n = len(paths) // self.n_coils
+            return paths[coil * n : (coil + 1) * n]
+
+        return replace(
+            self,
+            magnitude=own(self.magnitude),
+            phase=own(self.phase),
+            real=own(self.real),
+            imaginary=own(self.imaginary),
+            n_coils=1,
+        )
+
     @property
     def summary(self) -> str:
         """What it is, in a line."""
         kinds = {"phase": "magnitude and phase", "complex": "real and imaginary part"}
         echoes = "1 echo" if len(self.te_s) == 1 else f"{len(self.te_s)} echoes"
         times = f"{1e3 * self.te_s[0]:.1f} to {1e3 * self.te_s[-1]:.1f} ms"
+        coils = f" of {self.n_coils} coils" if self.n_coils > 1 else ""
         extra = [kind for kind, path in (("T1w", self.t1w), ("FLAIR", self.flair)) if path]
         return ", ".join(
             [
-                f"{echoes} of {kinds.get(self.form, 'magnitude alone')} at {times}",
+                f"{echoes} of {kinds.get(self.form, 'magnitude alone')}{coils} at {times}",
                 "x".join(map(str, self.shape)),
                 f"{self.b0_t:.2f} T",
                 f"with {' and '.join(extra)}" if extra else "no T1w, no FLAIR",
@@ -182,7 +211,7 @@ def _grouped(files: Iterable[InputFile]) -> list[tuple[str, list[InputFile]]]:
     """Return the files of each series, with its name; the order of ``files`` does not matter."""
     groups = defaultdict(list)
     for file in files:
-        own = {k: v for k, v in file.entities.items() if k not in ("echo", "part")}
+        own = {k: v for k, v in file.entities.items() if k not in _WITHIN_A_SERIES}
         groups[stem_from(own), file.suffix].append(file)
     return [(name, groups[name, suffix]) for name, suffix in sorted(groups)]
 
@@ -221,12 +250,14 @@ def _series_of(
     group: Sequence[InputFile], selection: Selection, sidecars: Sidecars, settings: Settings
 ) -> Series:
     """Return the record of one series, or raise UnreadableInputError with the reason."""
-    parts, assumptions = by_part_and_echo(group)
-    form = form_of(parts)
+    files_of_coils, coil_notes = by_coil(group)
+    coils, notes = zip(*(by_part_and_echo(files) for files in files_of_coils), strict=True)
+    parts = coils[0]
+    form = min((form_of(coil) for coil in coils), key=list(PARTS).index)
+    check_coils(coils, form)
     echoes = complete_echoes(parts, form, group[0].path)
-    paths = [parts[part][echo] for part in PARTS[form] for echo in echoes]
-    grid = common_grid(paths)
-    te_s, echoes = _echo_times(parts, form, echoes, grid, sidecars)
+    grid = common_grid([c[part][echo] for c in coils for part in PARTS[form] for echo in echoes])
+    te_s, echoes = _echo_times(coils, form, echoes, grid, sidecars)
     first = parts[PARTS[form][0]][echoes[0]]
     fields = sidecars(first)
     b0_t, field_assumptions = field_strength_t(first, fields)
@@ -235,7 +266,9 @@ def _series_of(
     subject = entities["sub"]
     t1w, t1w_assumptions = _anatomical(selection.t1w.get(subject, ()), entities, "T1w")
     flair, flair_assumptions = _anatomical(selection.flair.get(subject, ()), entities, "FLAIR")
-    in_order = {part: tuple(parts[part][echo] for echo in echoes) for part in PARTS[form]}
+    in_order = {
+        part: tuple(c[part][echo] for c in coils for echo in echoes) for part in PARTS[form]
+    }
     return Series(
         subject=subject,
         session=entities.get("ses"),
@@ -255,26 +288,30 @@ def _series_of(
         t1w=t1w,
         flair=flair,
         assumptions=(
-            *assumptions,
+            *coil_notes,
+            *dict.fromkeys(note for one in notes for note in one),
             *form_assumptions(form, parts),
             *field_assumptions,
             *direction_assumptions,
             *t1w_assumptions,
             *flair_assumptions,
         ),
+        n_coils=len(coils),
+        sliced=fields.get("MRAcquisitionType") == "2D",
     )
 
 
 def _echo_times(
-    parts: Parts, form: Form, echoes: Sequence[str], grid: Grid, sidecars: Sidecars
+    coils: Sequence[Parts], form: Form, echoes: Sequence[str], grid: Grid, sidecars: Sidecars
 ) -> tuple[tuple[float, ...], list[str]]:
     """Return the echo times, rising, and the echoes in that order."""
-    paths = [parts[part][echoes[0]] for part in PARTS[form]]
+    paths = [coils[0][part][echoes[0]] for part in PARTS[form]]
     if grid.n_volumes > 1:
         if echoes != [""]:
             raise UnreadableInputError(
                 f"{paths[0]}: the image has {grid.n_volumes} volumes, but its name says that it "
-                "holds one echo; coils must be combined, and echoes in one file have no echo-."
+                "holds one echo; coils must be combined or in files of their own (coil-1, coil-2 "
+                "and so on), and echoes in one file have no echo-."
             )
         fields = {key: value for path in reversed(paths) for key, value in sidecars(path).items()}
         te_s = echo_times_of_stack_s(paths[0], fields, grid.n_volumes)
@@ -282,13 +319,17 @@ def _echo_times(
     else:
         times = {
             echo: echo_time_s(
-                {parts[part][echo]: sidecars(parts[part][echo]) for part in PARTS[form]}
+                {c[part][echo]: sidecars(c[part][echo]) for c in coils for part in PARTS[form]}
             )
             for echo in echoes
         }
         order = sorted(echoes, key=lambda echo: (times[echo], echo))
         te_s = tuple(times[echo] for echo in order)
     check_distinct(te_s, paths[0])
+    if len(te_s) == 1 and len(coils) > 1:
+        raise UnreadableInputError(
+            f"{paths[0]}: the coils of a single echo cannot be combined; two echoes are needed."
+        )
     if len(te_s) == 1 and form == "magnitude":
         raise UnreadableInputError(
             f"{paths[0]}: one echo without phase gives neither susceptibility nor R2*."
@@ -310,7 +351,7 @@ def _direction(grid: Grid, settings: Settings) -> tuple[Direction, tuple[str, ..
 
 def _other_entities(entities: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     order = list(ENTITIES)
-    others = [key for key in entities if key not in ("sub", "ses", "echo", "part")]
+    others = [key for key in entities if key not in ("sub", "ses", *_WITHIN_A_SERIES)]
     others.sort(key=lambda key: order.index(key) if key in order else len(order))
     return tuple((ENTITIES.get(key, key), entities[key]) for key in others)
 

@@ -1,7 +1,8 @@
-"""Which echo and part (magnitude, phase, real, imaginary) each image of a series holds."""
+"""Which coil, echo and part (magnitude, phase, real, imaginary) each image of a series holds."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,44 @@ PARTS: Mapping[Form, tuple[str, ...]] = {
     "magnitude": ("mag",),
 }
 PART_NAMES = {"mag": "magnitude", "phase": "phase", "real": "real part", "imag": "imaginary part"}
+
+COIL_ENTITIES = ("coil", "ch")
+"""BIDS has no entity for single coils: that of its draft (BEP004), and that of heudiconv."""
+
+
+def by_coil(group: Sequence[InputFile]) -> tuple[list[list[InputFile]], tuple[str, ...]]:
+    """Return the files of each single coil, by number; where they are combined, those alone."""
+    coils: dict[str, list[InputFile]] = defaultdict(list)
+    for file in group:
+        coils["".join(file.entities.get(entity, "") for entity in COIL_ENTITIES)].append(file)
+    if "" in coils:
+        note = "The images of single coils were left out: there are combined ones."
+        return [coils[""]], (note,) if len(coils) > 1 else ()
+    names = sorted(coils, key=lambda coil: (coil.zfill(9), coil))
+    note = f"The {len(names)} coils are combined by MCPC-3D-S."
+    return [coils[name] for name in names], (note,) if len(names) > 1 else ()
+
+
+def check_coils(coils: Sequence[Parts], form: Form) -> None:
+    """Refuse coils whose images differ in their echoes or parts."""
+    wanted = {
+        (part, echo): path
+        for parts in coils
+        for part in PARTS[form]
+        for echo, path in parts[part].items()
+    }
+    for parts in coils:
+        for (part, echo), path in sorted(wanted.items()):
+            if echo not in parts[part]:
+                own = next(path for echoes in parts.values() for path in echoes.values())
+                of_echo = f" of echo {echo}" if echo else ""
+                raise UnreadableInputError(
+                    f"{own}: this coil has no {PART_NAMES[part]}{of_echo}, as {path.name} is for "
+                    "another; every coil needs all echoes and parts."
+                )
+    if len(coils) > 1 and form == "magnitude":
+        example = next(iter(wanted.values()))
+        raise UnreadableInputError(f"{example}: single coils cannot be combined without phase.")
 
 
 def by_part_and_echo(group: Sequence[InputFile]) -> tuple[Parts, tuple[str, ...]]:

@@ -12,6 +12,10 @@ from bids_qsm.numerics.phase import wrap
 from bids_qsm.numerics.smoothing import smooth_phase
 from bids_qsm.numerics.unwrapping import unwrap_volume
 
+_EVEN_SPACING = 0.02
+_BIPOLAR_PHASE_RAD = 0.5
+"""Across the mask; what is not linear in time in the tissue itself stays below 0.1."""
+
 
 @dataclass(frozen=True)
 class OffsetResult:
@@ -68,7 +72,8 @@ def mcpc3ds(
     sigma_mm : float
         Standard deviation of the Gaussian that smooths the offset.
     bipolar : bool
-        Whether every second echo was read in the opposite direction; needs three echoes.
+        Whether every second echo was read in the opposite direction; needs three echoes.  If it
+        is not set and the phase alternates from echo to echo, there is a warning.
 
     Returns
     -------
@@ -90,6 +95,11 @@ def mcpc3ds(
     if bipolar and len(te_s) < 3:
         warnings = ("Two echoes do not tell the bipolar read-out's phase; it was not removed.",)
         bipolar = False
+    elif not bipolar and looks_bipolar(phase, magnitude, te_s, mask):
+        warnings = (
+            "The phase alternates from echo to echo, as with bipolar read-out; if that is what it "
+            "was, put `bipolar = true` under `[offset]` in the settings file.",
+        )
     second = 2 if bipolar else second_echo(te_s)
     box = bounding_box(mask)
     inside = np.ascontiguousarray(mask[box])
@@ -105,6 +115,40 @@ def mcpc3ds(
         corrected = views[0][..., echo]
         corrected[inside] = wrap((corrected - offset)[inside])
     return OffsetResult(phase, place(offsets[0], box, mask.shape), warnings)
+
+
+def looks_bipolar(phase: Float32, magnitude: Float32, te_s: Sequence[float], mask: Bool) -> bool:
+    """Return whether the phase alternates from echo to echo, as after bipolar read-out.
+
+    Of three evenly spaced echoes, the phase of the first and third less twice that of the second
+    is nil; with bipolar read-out it is a ramp, or a constant.  Whole turns do not matter.
+
+    Parameters
+    ----------
+    phase, magnitude : ndarray of float32, shape (x, y, z, echo)
+        Phase wrapped, in radians; magnitude in any unit.
+    te_s : sequence of float
+        With fewer than three echoes, or unevenly spaced ones, the answer is no.
+    mask : ndarray of bool, shape (x, y, z)
+    """
+    if len(te_s) < 3 or abs((te_s[2] - te_s[1]) / (te_s[1] - te_s[0]) - 1) > _EVEN_SPACING:
+        return False
+    box = bounding_box(mask)
+    bend = phase[box][..., 0] - 2 * phase[box][..., 1] + phase[box][..., 2]
+    strength = magnitude[box][..., 2] * mask[box]
+    phasor = strength * np.exp(1j * bend)
+    total = phasor.sum(dtype=np.complex128)
+    if (
+        abs(total) > 0.5 * strength.sum(dtype=np.float64)
+        and abs(np.angle(total)) > _BIPOLAR_PHASE_RAD
+    ):
+        return True
+    for axis, n in enumerate(phasor.shape):
+        low, high = (np.moveaxis(phasor, axis, 0)[part] for part in (slice(-1), slice(1, None)))
+        step = np.angle((high * np.conjugate(low)).sum(dtype=np.complex128))
+        if abs(step) * (n - 1) > _BIPOLAR_PHASE_RAD:
+            return True
+    return False
 
 
 def second_echo(te_s: Sequence[float]) -> int:

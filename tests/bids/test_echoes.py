@@ -136,6 +136,47 @@ class TestForms:
         assert loaded.phase.max() == pytest.approx(np.pi, abs=1e-5)
 
 
+class TestCoils:
+    FACTORS = (1.0, 0.6 * np.exp(2.0j), 0.3 * np.exp(-1.0j))
+
+    def write(self, dataset, truth, parts):
+        """Write three coils, each with a sensitivity and a phase of its own."""
+        functions = {
+            "mag": np.abs,
+            "phase": lambda signal: np.rint(np.angle(signal) / STEP_RAD),
+            "real": np.real,
+            "imag": np.imag,
+        }
+        for coil, factor in enumerate(self.FACTORS, 1):
+            for echo in range(3):
+                for part in parts:
+                    data = functions[part](factor * truth[..., echo]).astype(np.float32)
+                    name = f"sub-01_coil-{coil}_echo-{echo + 1}_part-{part}_MEGRE"
+                    fields = {"EchoTime": 0.004 * (echo + 1), "MagneticFieldStrength": 3}
+                    dataset.image(name, data, fields)
+
+    @pytest.mark.parametrize("parts", [("mag", "phase"), ("real", "imag")])
+    def test_coils_are_combined(self, dataset, truth, parts):
+        self.write(dataset, truth, parts)
+        loaded = load(dataset, units_per_turn=8192.0)
+        assert loaded.magnitude.dtype == loaded.phase.dtype == np.float32
+        expected = np.abs(truth) * np.linalg.norm(self.FACTORS)
+        np.testing.assert_allclose(loaded.magnitude, expected, rtol=1e-3)
+        evolved = np.angle(truth[..., 1:] / truth[..., :1])
+        assert apart(loaded.phase[..., 1:] - loaded.phase[..., :1], evolved) < 2 * STEP_RAD
+        assert loaded.warnings == ("The 3 coils are combined by MCPC-3D-S.",)
+
+    def test_sign(self, dataset, truth):
+        self.write(dataset, truth, ("mag", "phase"))
+        plain = load(dataset, units_per_turn=8192.0).phase
+        assert apart(load(dataset, units_per_turn=8192.0, sign=-1).phase, -plain) < 1e-5
+
+    def test_damaged_image_of_a_coil(self, dataset, truth, refused):
+        self.write(dataset, truth, ("mag", "phase"))
+        path = dataset.image("sub-01_coil-2_echo-2_part-mag_MEGRE", np.full(SHAPE, 7, np.float32))
+        assert f"{path}: the image is constant" in refused(units_per_turn=8192.0)
+
+
 class TestSettings:
     def test_sign(self, dataset):
         dataset.megre("sub-01")

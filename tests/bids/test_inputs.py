@@ -138,7 +138,96 @@ class TestForms:
         assert series.b0_direction == pytest.approx((-0.0608, 0.0024, 0.9981), abs=1e-4)
 
 
+def coils(dataset, stem="sub-01", numbers=(1, 2, 10), entity="coil", **words):
+    """Write the images of single coils; the entity stands before echo-."""
+    return {n: dataset.megre(f"{stem}_{entity}-{n}", **words) for n in numbers}
+
+
+class TestCoils:
+    @pytest.mark.parametrize("entity", ["coil", "ch"])
+    def test_single_coils_make_one_series(self, dataset, entity):
+        coils(dataset, "sub-01_acq-fine", entity=entity)
+        series = only(find_series(dataset.settings()))
+        assert series.name == "sub-01_acq-fine" and series.n_coils == 3
+        assert series.entities == (("acquisition", "fine"),)
+        assert [p.name.split("_")[2:4] for p in series.phase] == [
+            [f"{entity}-{coil}", f"echo-{echo}"] for coil in (1, 2, 10) for echo in (1, 2, 3)
+        ]
+        assert series.assumptions == ("The 3 coils are combined by MCPC-3D-S.",)
+        assert "3 echoes of magnitude and phase of 3 coils" in series.summary
+        one = series.of_coil(1)
+        assert one.n_coils == 1 and one.magnitude == series.magnitude[3:6]
+        assert one.phase == series.phase[3:6] and one.real == ()
+
+    def test_echoes_of_all_coils_are_sorted_by_time(self, dataset):
+        coils(dataset, numbers=(1, 2), te_s=(0.012, 0.004, 0.008))
+        series = only(find_series(dataset.settings()))
+        assert series.te_s == (0.004, 0.008, 0.012)
+        assert [p.name.split("_")[1:3] for p in series.magnitude] == [
+            [f"coil-{coil}", f"echo-{echo}"] for coil in (1, 2) for echo in (2, 3, 1)
+        ]
+
+    def test_real_and_imaginary_parts(self, dataset):
+        coils(dataset, parts=("part-real", "part-imag"))
+        series = only(find_series(dataset.settings()))
+        assert series.form == "complex" and len(series.real) == len(series.imaginary) == 9
+
+    def test_stacks_of_single_coils(self, dataset):
+        fields = {"EchoTime": [0.004, 0.008, 0.012], "MagneticFieldStrength": 3}
+        stack = np.random.default_rng(0).random((*SHAPE, 3), np.float32)
+        for coil in (1, 2):
+            for part in ("mag", "phase"):
+                dataset.image(f"sub-01_coil-{coil}_part-{part}_MEGRE", stack, fields)
+        series = only(find_series(dataset.settings()))
+        assert series.stacked and series.n_coils == 2 and len(series.of_coil(1).phase) == 1
+
+    def test_combined_images_win(self, dataset):
+        dataset.megre("sub-01")
+        coils(dataset)
+        series = only(find_series(dataset.settings()))
+        assert series.n_coils == 1 and len(series.magnitude) == 3
+        assert series.assumptions == (
+            "The images of single coils were left out: there are combined ones.",
+        )
+
+    @pytest.mark.parametrize(("coil", "place"), [(1, 3), (10, 3), (2, 0), (2, 5)])
+    def test_missing_image_of_a_coil(self, beside_good, coil, place):
+        path = coils(beside_good)[coil][place]
+        path.unlink()
+        part = "phase" if "part-phase" in path.name else "magnitude"
+        sentence = refusal(find_series(beside_good.settings()))
+        echo = path.name.split("echo-")[1][0]
+        assert f"_coil-{coil}_echo-" in sentence.split(":")[0]
+        assert f"this coil has no {part} of echo {echo}" in sentence
+
+    def test_coil_without_any_phase(self, beside_good):
+        for path in coils(beside_good)[1][1::2]:
+            path.unlink()
+        assert "this coil has no phase of echo 1" in refusal(find_series(beside_good.settings()))
+
+    def test_coils_without_phase(self, beside_good):
+        coils(beside_good, parts=("part-mag",))
+        sentence = refusal(find_series(beside_good.settings()))
+        assert "single coils cannot be combined without phase" in sentence
+
+    def test_coils_of_a_single_echo(self, beside_good):
+        coils(beside_good, te_s=(0.02,))
+        sentence = refusal(find_series(beside_good.settings()))
+        assert "the coils of a single echo cannot be combined" in sentence
+
+    def test_coils_that_differ_in_their_echo_time(self, beside_good):
+        path = coils(beside_good)[2][0]
+        sidecar = path.with_name(path.name.replace(".nii.gz", ".json"))
+        sidecar.write_text('{"EchoTime": 0.005, "MagneticFieldStrength": 3}')
+        assert "differ in EchoTime" in refusal(find_series(beside_good.settings()))
+
+
 class TestMetadata:
+    @pytest.mark.parametrize(("kind", "sliced"), [("2D", True), ("3D", False), (None, False)])
+    def test_slices(self, dataset, kind, sliced):
+        dataset.megre("sub-01", MRAcquisitionType=kind)
+        assert only(find_series(dataset.settings())).sliced is sliced
+
     def test_echoes_are_sorted_by_time_not_by_name(self, dataset):
         dataset.megre("sub-01", te_s=(0.012, 0.004, 0.008))
         series = only(find_series(dataset.settings()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bids_qsm.numerics.coils import mcpc3ds, off, second_echo
+from bids_qsm.numerics.coils import looks_bipolar, mcpc3ds, off, second_echo
 from bids_qsm.numerics.geometry import Geometry
 
 TURN = 2 * np.pi
@@ -103,6 +103,27 @@ def test_bipolar_readout_is_corrected(rng):
     plain = mcpc3ds(phase.copy(), magnitude, UNEVEN, mask, GEOMETRY)
     error = _apart(plain.phase[..., 2], TURN * UNEVEN[2] * _field_hz(), mask)
     assert error.std() > 0.1, "the read-out direction should matter here"
+
+
+def test_bipolar_readout_that_was_not_stated_is_noticed(rng):
+    mask = _ball()
+    x, y, _ = _coordinates()
+    even = np.arange(len(EVEN)) % 2 == 1
+    for delay in (0.4 * x, -0.5 * y + 0.2, 0 * x + 0.6):
+        offsets = _offset()[..., None] + delay[..., None] * even
+        phase, magnitude = _echoes(rng, EVEN, offsets, snr=20.0)
+        assert looks_bipolar(phase, magnitude, EVEN, mask)
+        (warning,) = mcpc3ds(phase.copy(), magnitude, EVEN, mask, GEOMETRY).warnings
+        assert "bipolar = true" in warning
+        stated = mcpc3ds(phase, magnitude, EVEN, mask, GEOMETRY, bipolar=True)
+        assert stated.warnings == ()
+
+
+@pytest.mark.parametrize("te_s", [EVEN, UNEVEN, EVEN[:2], EVEN[:1]])
+@pytest.mark.parametrize("snr", [3.0, 60.0])
+def test_ordinary_echoes_do_not_look_bipolar(rng, te_s, snr):
+    phase, magnitude = _echoes(rng, te_s, snr=snr)
+    assert not looks_bipolar(phase, magnitude, te_s, _ball())
 
 
 def test_two_bipolar_echoes_fall_back_with_a_warning(rng):
