@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from bids_qsm.numerics.background.ismv import ismv
+from bids_qsm.numerics.background.lbv import lbv
 from bids_qsm.numerics.background.pdf import pdf
+from bids_qsm.numerics.background.resharp import resharp
+from bids_qsm.numerics.background.sharp import sharp
 from bids_qsm.numerics.background.vsharp import vsharp
+from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.registry import Methods
 
-METHODS: Methods = {"pdf": pdf, "vsharp": vsharp}
+
+def none(total: FieldMap) -> FieldMap:
+    """Return the total field as it is, for inversions that remove the background themselves."""
+    return total
+
+
+METHODS: Methods = {
+    "pdf": pdf,
+    "vsharp": vsharp,
+    "sharp": sharp,
+    "resharp": resharp,
+    "ismv": ismv,
+    "lbv": lbv,
+    "none": none,
+}

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import (
-    Bool,
-    Float32,
-    Geometry,
-    convolve,
-    forward_fft,
-    inverse_fft,
-    margin_voxels,
-    pad,
-    padded_geometry,
-    place,
-    sphere_kernel,
+from bids_qsm.numerics.background.spheres import (
+    Padded,
+    deconvolve,
+    spherical_mean,
+    where_it_fits,
 )
+from bids_qsm.numerics.fieldmap import FieldMap
+from bids_qsm.numerics.geometry import Bool, Float32, Geometry, forward_fft, sphere_kernel
 
 
 def vsharp(
@@ -44,27 +38,11 @@ def vsharp(
     ----------
     Schweser 2011, 10.1016/j.neuroimage.2010.10.070; Wu 2012, 10.1002/mrm.23000.
     """
-    brain, box = total.boxed()
-    geometry = padded_geometry(
-        brain.geometry,
-        margin_voxels(brain.geometry, largest_radius_mm + max(total.geometry.voxel_mm)),
-    )
-    field = pad(brain.field_ppm, geometry.shape)
-    mask = pad(brain.mask, geometry.shape)
-    radii = _radii(geometry, largest_radius_mm)
-    filtered, fits = _subtract_spherical_means(field, mask, geometry, radii)
-    local = _deconvolve(filtered, sphere_kernel(geometry, radii[0]), threshold)
-    inside = tuple(slice(n) for n in brain.mask.shape)
-    new_mask = fits[inside]
-    local_field = np.where(new_mask, local[inside], np.float32(0))
-    shape = total.mask.shape
-    return FieldMap(
-        place(local_field, box, shape),
-        total.noise_ppm,
-        total.magnitude,
-        place(new_mask, box, shape),
-        total.geometry,
-    )
+    padded = Padded.of(total, largest_radius_mm)
+    radii = _radii(padded.geometry, largest_radius_mm)
+    filtered, fits = _subtract_spherical_means(padded.field, padded.mask, padded.geometry, radii)
+    local = deconvolve(filtered, sphere_kernel(padded.geometry, radii[0]), threshold)
+    return padded.local_map(total, local, fits)
 
 
 def _radii(geometry: Geometry, largest_mm: float) -> list[float]:
@@ -83,18 +61,8 @@ def _subtract_spherical_means(
     field_spectrum, mask_spectrum = forward_fft(field), forward_fft(mask.astype(np.float32))
     for radius in radii:
         sphere = sphere_kernel(geometry, radius)
-        # a sphere that lies wholly within the mask holds nothing but ones
-        new = (inverse_fft(mask_spectrum * sphere, field.shape) > 1 - 1e-5) & mask & ~fits
-        mean = inverse_fft(field_spectrum * sphere, field.shape)
+        new = where_it_fits(mask, mask_spectrum, sphere) & ~fits
+        mean = spherical_mean(field_spectrum, sphere, field.shape)
         filtered[new] = field[new] - mean[new]
         fits |= new
     return filtered, fits
-
-
-def _deconvolve(filtered: Float32, sphere: Float32, threshold: float) -> Float32:
-    """Undo the high-pass filter 1 - sphere, save where it is weaker than the threshold."""
-    high_pass = 1 - sphere
-    strong = np.abs(high_pass) >= threshold
-    inverse = np.zeros_like(high_pass)
-    inverse[strong] = 1 / high_pass[strong]
-    return convolve(filtered, inverse)
