@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bids_qsm.numerics.inversion.hdqsm import hd_qsm
 from bids_qsm.numerics.inversion.ilsqr import ilsqr
 from bids_qsm.numerics.inversion.l2 import l2
 from bids_qsm.numerics.inversion.ndi import ndi
@@ -19,4 +20,5 @@ METHODS: Methods = {
     "ilsqr": ilsqr,
     "ndi": ndi,
     "rts": rts,
+    "hd-qsm": hd_qsm,
 }
