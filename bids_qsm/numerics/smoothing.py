@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from bids_qsm.numerics.geometry import Bool, Float32, Geometry, bounding_box
 
@@ -48,9 +50,13 @@ def smooth_phase(
     def blur(values: Float64) -> Float64:
         return blurred(_in_volume(values, mask), voxel_mm, sigma_mm)[mask].astype(np.float64)
 
-    smooth = np.arctan2(blur(weights * phasor.imag), blur(weights * phasor.real))
+    with ThreadPoolExecutor(fft.get_workers()) as pool:
+        imaginary, real, total = pool.map(
+            blur, (weights * phasor.imag, weights * phasor.real, weights)
+        )
+    smooth = np.arctan2(imaginary, real)
     remainder = np.angle(phasor * np.exp(-1j * smooth))
-    total = np.maximum(blur(weights), np.finfo(np.float32).tiny)
+    total = np.maximum(total, np.finfo(np.float32).tiny)
     return trend + smooth + blur(weights * remainder) / total
 
 
