@@ -1,6 +1,7 @@
 # The two commands on a fresh machine:
 #   make demo   run the main job on data_examples and say where the report is
 #   make test   check style, types and imports, and pass the tests
+# `make bench` sets methods against each other on simulated heads (docs/choosing-defaults.md).
 # Each makes its own virtual environment; both need Python 3.11 to 3.13 and a package index.
 
 ifndef PYTHON
@@ -12,10 +13,13 @@ VENV ?= .venv
 DEMO_VENV ?= .venv-demo
 DEMO_OUT ?= demo
 JOBS ?= 2
+BENCH_HEADS ?= build/heads
+BENCH_OUT ?= build/bench
+BENCH_WORDS ?= --all
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml $(shell find bids_qsm -type f -not -name '*.py[co]' -not -name '*.nb[ic]')
 
-.PHONY: demo test lint coverage docker clean
+.PHONY: demo test lint coverage bench docker clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO_VENV)/.installed
@@ -41,6 +45,13 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Heads are simulated once; then, for instance: make bench BENCH_WORDS="--stage inversion --all"
+bench: $(VENV)/.installed $(BENCH_HEADS)/dataset_description.json
+	$(BIN)/python tests/benchmarks/methods.py $(BENCH_HEADS) --out $(BENCH_OUT) $(BENCH_WORDS)
+
+build/heads/dataset_description.json: | $(VENV)/.installed
+	$(BIN)/bids-qsm-phantom build/heads --participants 2 --no-t1w --no-flair
 
 # Site settings of pip and a CA bundle, where they are needed: make docker DOCKER_SECRETS="..."
 docker:
