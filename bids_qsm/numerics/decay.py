@@ -220,14 +220,15 @@ def _normal_equations(signal, te, left, rate, s0, sigma):  # type: ignore[no-unt
 
 
 @njit(cache=True)
-def _rate_variance(te, left, rate, s0, sigma):  # type: ignore[no-untyped-def]
-    """Return the variance of R2* at the solution; the echoes' own variances differ."""
-    _, a00, a01, a11, _, _ = _normal_equations(te, te, left, rate, s0, sigma)
+def _rate_variance(te, left, rate, s0, sigma, a00, a01, a11):  # type: ignore[no-untyped-def]
+    """Return the variance of R2* by the normal matrix; the echoes' own variances differ."""
     determinant = a00 * a11 - a01 * a01
     if not determinant > 0.0:
         return np.inf
     variance = 0.0
     for j in range(te.size):
+        if left[j] == 0.0:
+            continue
         decay = left[j] * np.exp(-rate * te[j])
         _, slope, own = _expected(s0 * decay, sigma)
         d0, d1 = slope * decay, -slope * s0 * te[j] * decay
@@ -265,5 +266,5 @@ def nonlinear_voxels(  # type: ignore[no-untyped-def]
             else:
                 damping *= 10.0
         rates[i], s0s[i] = rate, s0
-        variances[i] = _rate_variance(te, left, rate, s0, sigma)
+        variances[i] = _rate_variance(te, left, rate, s0, sigma, a00, a01, a11)
     return rates, s0s, variances
