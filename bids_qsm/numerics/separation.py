@@ -78,11 +78,12 @@ def gre(
     b0_t : float
         Main field.
     share : float
-        R2' over R2*; about 0.4 in the brain at 3 T.
+        R2' over R2*: about 0.4 at 3 T, with usual values of R2.  A share of all R2* takes fast
+        relaxation of other causes for sources, so that both are too large where R2 is high.
     relaxivity_per_s_ppm_t : float
         R2' that sources of 1 ppm make for each tesla; 137 1/s/ppm at 3 T were measured in vivo.
     relaxation_weight, map_weight : float
-        The weights *a* and *b*.
+        The weights *a*, of the relaxation, and *b*, of the given map; the field's is about one.
     iterations : int
         As measured on simulated heads, more of them fit noise.
     margin_mm : float

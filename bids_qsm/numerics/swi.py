@@ -22,9 +22,9 @@ def clear(
     *,
     filter_mm: float = 4.0,
     mask_power: float = 4.0,
-    mask_width: float = 2.5,
-    sensitivity_mm: float = 20.0,
-    knee: float = 0.5,
+    mask_width: float = 4.0,
+    sensitivity_mm: float = 30.0,
+    knee: float = 0.3,
 ) -> Float32:
     r"""Weight a homogeneous magnitude of all echoes by the field of all echoes (CLEAR-SWI).
 
@@ -51,7 +51,8 @@ def clear(
     mask_power : float
         The exponent *p*.
     mask_width : float
-        The width *w*, in medians of the positive phase in the head.
+        The width *w*, in medians of the positive phase in the head; less makes veins darker, and
+        noise and tissue too.
     sensitivity_mm : float
         Standard deviation of the Gaussian that smooths the receive sensitivity.
     knee : float
