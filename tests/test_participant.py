@@ -379,7 +379,7 @@ def wide_field(chi: np.ndarray, geometry: Geometry) -> np.ndarray:
 @pytest.mark.slow
 def test_whole_job_with_a_t1w(tmp_path, capsys) -> None:
     out = tmp_path / "out"
-    words = ("--participant-label", "02", "--nprocs", "2")
+    words = ("--participant-label", "02", "--nprocs", "2", "--with", "separation")
     assert run(EXAMPLES, out, *words) == 0
     assert not list(out.glob(".*work*")) + list(out.glob(".staging*"))
     validate(out)
@@ -398,6 +398,7 @@ def test_whole_job_with_a_t1w(tmp_path, capsys) -> None:
         assert mean[f"{side} putamen"] > mean[f"{side} thalamus"]
     r2star = table[table.measure == "R2starmap"].set_index("name")["mean"]
     assert r2star["Left pallidum"] > r2star["Left thalamus"]
+    assert set(table.measure) >= {"ParamagneticChimap", "DiamagneticChimap"}
     assert_places_agree(out)
     page = (out / "sub-02.html").read_text()
     assert "data:image/png;base64" in page

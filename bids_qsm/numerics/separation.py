@@ -186,7 +186,8 @@ def _separate(
     total = np.where(known, np.maximum(total, 0), np.float32(0))
     start = _voxel_by_voxel(chi * known, total, problem.relaxation_weight)
     positive, negative = _descend(brain, known, chi, total, start, problem)
-    return Sources(*(place(v, box, local.mask.shape) for v in (positive, -negative)))
+    signed = (positive, np.float32(0) - negative)  # no minus before a zero
+    return Sources(*(place(v, box, local.mask.shape) for v in signed))
 
 
 def _voxel_by_voxel(chi: Float32, total: Float32, weight: float) -> tuple[Float32, Float32]:

@@ -96,6 +96,7 @@ def test_sources_have_their_signs_and_end_at_the_mask(ball, rng) -> None:
         assert found.paramagnetic_ppm.min() == 0 == found.diamagnetic_ppm.max()
         assert not found.paramagnetic_ppm[~local.mask].any()
         assert not found.diamagnetic_ppm[~local.mask].any()
+        assert not np.signbit(found.diamagnetic_ppm[found.diamagnetic_ppm == 0]).any()
 
 
 def test_each_voxel_has_the_best_values_of_both_sources(rng) -> None:
