@@ -172,6 +172,8 @@ def magnitude_edges(magnitude: Float32, mask: Bool, fraction: float, geometry: G
     """
     difference = np.abs(gradient(magnitude, step_sizes(geometry)))
     within = np.stack([mask & np.roll(mask, -1, axis) for axis in range(3)])
+    for axis in range(3):  # the last voxel's neighbour is not the first
+        np.moveaxis(within[axis], axis, 0)[-1] = False
     if not within.any():
         return within
     return within & (difference > np.quantile(difference[within], 1 - fraction))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numba
 import numpy as np
 import pytest
@@ -8,10 +10,12 @@ from scipy.sparse import linalg
 from bids_qsm.numerics.geometry import dipole_kernel, forward_fft, inverse_fft
 from bids_qsm.numerics.inversion.solver import (
     conjugate_gradient,
+    edge_strength,
     gradient,
     gradient_adjoint,
     inner,
     laplacian_spectrum,
+    magnitude_edges,
     point_source_amplitude,
     step_sizes,
 )
@@ -91,3 +95,45 @@ def test_point_source_amplitude_is_the_centre_of_the_point_spread(oblique_geomet
     response = np.abs(dipole_kernel(geometry))
     spread = np.fft.irfftn(response, s=geometry.shape, axes=(0, 1, 2))
     assert point_source_amplitude(response, depth) == pytest.approx(spread[0, 0, 0], rel=1e-5)
+
+
+def test_a_preconditioner_saves_iterations_and_not_accuracy(rng) -> None:
+    diagonal = np.geomspace(1, 1e4, 60).astype(np.float32)
+    square = 0.1 * rng.normal(size=(60, 60))
+    matrix = (np.diag(diagonal) + square @ square.T).astype(np.float32)
+    right = rng.normal(size=60).astype(np.float32)
+    plain = conjugate_gradient(lambda x: matrix @ x, right, tolerance=1e-5, max_iterations=500)
+    better = conjugate_gradient(
+        lambda x: matrix @ x,
+        right,
+        tolerance=1e-5,
+        max_iterations=500,
+        precondition=lambda x: x / diagonal,
+    )
+    assert better.iterations < plain.iterations / 2
+    np.testing.assert_allclose(better.value, np.linalg.solve(matrix, right), rtol=1e-3, atol=1e-5)
+
+
+def test_edge_strength_is_in_proportion_to_variance_over_spread(make_head) -> None:
+    local = make_head().local
+    strength, spread = edge_strength(local, 0.5)
+    inside = local.field_ppm[local.mask]
+    assert 0.2 * inside.std() < spread <= 1.5 * inside.std()
+    assert strength == pytest.approx(0.5 * 0.0005**2 / spread, rel=1e-4)
+    unknown = dataclasses.replace(local, noise_ppm=np.full_like(local.field_ppm, np.inf))
+    assert edge_strength(unknown, 1.0)[0] == pytest.approx(1e-4 * spread, rel=1e-5)
+    nothing = dataclasses.replace(local, field_ppm=np.zeros_like(local.field_ppm))
+    assert edge_strength(nothing, 1.0) == (0.0, 0.0)
+
+
+def test_edges_of_the_magnitude_are_the_largest_differences_in_the_mask(
+    oblique_geometry, ball
+) -> None:
+    centre = (16.0, 14.0, 12.0)
+    mask, nucleus = ball(oblique_geometry, centre, 12.0), ball(oblique_geometry, centre, 5.0)
+    magnitude = np.where(mask, 2 - nucleus, 0).astype(np.float32)
+    edges = magnitude_edges(magnitude, mask, 0.3, oblique_geometry)
+    for axis in range(3):
+        surface = nucleus != np.roll(nucleus, -1, axis)
+        np.testing.assert_array_equal(edges[axis], surface)
+    assert not magnitude_edges(mask.astype(np.float32), mask, 0.3, oblique_geometry).any()
