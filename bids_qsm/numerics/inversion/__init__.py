@@ -5,8 +5,11 @@ from __future__ import annotations
 from bids_qsm.numerics.inversion.hdqsm import hd_qsm
 from bids_qsm.numerics.inversion.ilsqr import ilsqr
 from bids_qsm.numerics.inversion.l2 import l2
+from bids_qsm.numerics.inversion.medi import medi
 from bids_qsm.numerics.inversion.ndi import ndi
+from bids_qsm.numerics.inversion.nltv import nltv
 from bids_qsm.numerics.inversion.rts import rts
+from bids_qsm.numerics.inversion.tgv import tgv
 from bids_qsm.numerics.inversion.tikhonov import tikhonov
 from bids_qsm.numerics.inversion.tkd import tkd
 from bids_qsm.numerics.inversion.tv import tv
@@ -21,4 +24,7 @@ METHODS: Methods = {
     "ndi": ndi,
     "rts": rts,
     "hd-qsm": hd_qsm,
+    "medi": medi,
+    "nltv": nltv,
+    "tgv": tgv,
 }
