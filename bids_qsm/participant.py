@@ -95,14 +95,14 @@ def process_series(
         signal_brain = find_signal_brain(job, echoes, magnitude)
         anatomy = align_anatomy(job, Image(magnitude, series.affine), signal_brain.mask)
         brain = choose_brain(job, signal_brain, anatomy)
-        relaxation = map_relaxation(job, echoes, brain)
         weighted = weight_by_susceptibility(job, echoes, brain)
         total = map_field(job, echoes, magnitude, brain)
+        relaxation = map_relaxation(job, echoes, brain, total)
         geometry = echoes.geometry
         del echoes  # the largest arrays: what follows has three dimensions only
 
         local = None if total is None else remove_background(job, total, magnitude, geometry)
-        chi = None if local is None else map_susceptibility(job, local)
+        chi = None if local is None else map_susceptibility(job, local, relaxation)
         structures = None if anatomy is None else label_structures(job, anatomy)
         referenced = (
             ()
@@ -164,22 +164,6 @@ def choose_brain(job: Job, signal_brain: Brain, anatomy: Anatomy | None) -> Bool
         brain = Brain(inner | (signal_brain.mask & near), "T1w")
     job.journal.step("brain", brain.source, {}, 0.0)
     return brain.mask
-
-
-def map_relaxation(job: Job, echoes: Echoes, brain: Bool) -> Relaxation | None:
-    """Map R2* and S0; a single echo has none."""
-    if len(echoes.te_s) < 2:
-        job.journal.warn("There is a single echo: no R2*, T2* and S0 maps can be made.")
-        return None
-    function, options = method(job.settings.processing, "relaxometry")
-    relaxation = job.steps.run(
-        "relaxometry",
-        Relaxation,
-        lambda folder: function(echoes.magnitude, echoes.te_s, brain, **options),
-        {"method": function.__name__, "brain": digest(brain), **options},
-    )
-    note(job, "relaxometry", options, job.steps.seconds("relaxometry"))
-    return relaxation
 
 
 def weight_by_susceptibility(job: Job, echoes: Echoes, brain: Bool) -> Weighted | None:
@@ -244,6 +228,31 @@ def fit_total_field(
     return TotalField(fitted.field_hz, fitted.noise_hz, quality, mask, seconds, corrected.warnings)
 
 
+def map_relaxation(
+    job: Job, echoes: Echoes, brain: Bool, total: TotalField | None
+) -> Relaxation | None:
+    """Map R2* and S0, with the field's gradients in mind; a single echo has none."""
+    if len(echoes.te_s) < 2:
+        job.journal.warn("There is a single echo: no R2*, T2* and S0 maps can be made.")
+        return None
+    function, options = method(job.settings.processing, "relaxometry")
+    field_hz = None
+    if total is not None:
+        field_hz = np.where(np.isfinite(total.noise_hz), total.field_hz, np.float32(np.nan))
+    elif "gradient_correction" in options:
+        options["gradient_correction"] = False  # nothing is known of the field
+    sliced = job.series.sliced
+    relaxation = job.steps.run(
+        "relaxometry",
+        Relaxation,
+        lambda _: function(echoes.magnitude, echoes.te_s, brain, field_hz, sliced, **options),
+        {"method": function.__name__, "brain": digest(brain), "sliced": sliced, **options},
+        after=[] if total is None else ["field"],
+    )
+    note(job, "relaxometry", options, job.steps.seconds("relaxometry"))
+    return relaxation
+
+
 def remove_background(
     job: Job, total: TotalField, magnitude: Float32, geometry: Geometry
 ) -> FieldMap:
@@ -264,15 +273,19 @@ def remove_background(
     return local
 
 
-def map_susceptibility(job: Job, local: FieldMap) -> Susceptibility:
+def map_susceptibility(job: Job, local: FieldMap, relaxation: Relaxation | None) -> Susceptibility:
     """Invert the local field."""
     function, options = method(job.settings.processing, "inversion")
+    after = ["background"]
+    if relaxation is not None:
+        local = replace(local, r2star_per_s=relaxation.r2star_per_s)
+        after.append("relaxometry")
     chi = job.steps.run(
         "inversion",
         Susceptibility,
         lambda _: Susceptibility(function(local, **options)),
         {"method": function.__name__, **options},
-        after=["background"],
+        after=after,
     )
     note(job, "inversion", options, job.steps.seconds("inversion"))
     return chi

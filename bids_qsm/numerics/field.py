@@ -8,16 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
-from scipy import special
 
 from bids_qsm.numerics.geometry import Bool, Float32, Geometry
-from bids_qsm.numerics.noise import sigma_from_details, sigma_from_residuals
+from bids_qsm.numerics.noise import misfit_factor, sigma_from_details, sigma_from_residuals
 from bids_qsm.numerics.smoothing import smooth_phase
 
 OFFSETS = ("smooth", "free", "zero")
 _MAX_ITERATIONS = 12
-_MISFIT_PROBABILITY = 1e-3
-"""A residual that noise would exceed in fewer voxels than this is not taken for noise."""
 
 Float64 = NDArray[np.float64]
 
@@ -278,10 +275,7 @@ def _as_maps(voxels: _Voxels, magnitude: Float32, known: Bool, freedom: int) -> 
     fitted = voxels.information > 0
     noise = np.full(voxels.information.shape, np.inf)
     noise[fitted] = sigma / np.sqrt(voxels.information[fitted])
-    if freedom and sigma > 0:
-        expected = special.chdtri(freedom, _MISFIT_PROBABILITY) * sigma**2
-        excess = voxels.squares > expected
-        noise[excess] *= np.sqrt(voxels.squares[excess] / (freedom * sigma**2))
+    noise *= misfit_factor(voxels.squares, freedom, sigma)
     energy = (magnitude[known].astype(np.float64) ** 2).sum(axis=1)
     noise_hz = np.full(known.shape, np.inf, np.float32)
     noise_hz[known] = noise
