@@ -12,7 +12,15 @@ from bids_qsm import __version__
 from bids_qsm.errors import BidsQsmError, CommandLineError
 from bids_qsm.execution.environment import available_cpus, prepare_environment
 from bids_qsm.execution.local import start_worker
-from bids_qsm.settings import EXTRA_STEPS, OUTPUT_SPACES, REFERENCES, Settings, read_processing
+from bids_qsm.presets import PRESETS
+from bids_qsm.settings import (
+    EXTRA_STEPS,
+    OUTPUT_SPACES,
+    REFERENCES,
+    Settings,
+    processing_from,
+    read_processing,
+)
 
 DESCRIPTION = """\
 R2* and susceptibility maps, deep-grey labels, tables and a report from a BIDS dataset with
@@ -127,10 +135,17 @@ def _add_methods(group: argparse._ArgumentGroup) -> None:
         help=f"further steps, of: {', '.join(EXTRA_STEPS)} (default: none)",
     )
     group.add_argument(
+        "--preset",
+        metavar="NAME",
+        help=f"methods and options by one name, of: {', '.join(PRESETS)} (default: the settings "
+        "file's, else default)",
+    )
+    group.add_argument(
         "--config-file",
         type=Path,
         metavar="FILE",
-        help="TOML file with the method and options of each step (see docs/settings.md)",
+        help="TOML file with the method and options of each step (see docs/settings.md); it "
+        "changes single entries of the preset",
     )
 
 
@@ -209,8 +224,13 @@ def settings_from(words: Sequence[str] | None = None) -> Settings:
         If an argument makes no sense; ``SystemExit`` (2) where argparse finds it first.
     """
     a = parser().parse_args(words)
-    options = {} if a.config_file is None else {"processing": read_processing(a.config_file)}
-    settings = Settings(
+    if a.config_file is None:
+        processing = processing_from({}, a.preset)
+    else:
+        processing = read_processing(a.config_file, a.preset)
+    if a.reference is not None:
+        processing = dataclasses.replace(processing, reference=a.reference)
+    return Settings(
         bids_dir=a.bids_dir.absolute(),
         output_dir=a.output_dir.absolute(),
         level=a.level,
@@ -233,12 +253,8 @@ def settings_from(words: Sequence[str] | None = None) -> Settings:
         stop_on_first_crash=a.stop_on_first_crash,
         random_seed=a.random_seed,
         verbosity=a.verbose,
-        **options,
+        processing=processing,
     )
-    if a.reference is not None:
-        processing = dataclasses.replace(settings.processing, reference=a.reference)
-        settings = dataclasses.replace(settings, processing=processing)
-    return settings
 
 
 def _labels(prefix: str, labels: Sequence[str]) -> tuple[str, ...]:

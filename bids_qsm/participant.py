@@ -46,7 +46,7 @@ from bids_qsm.numerics.relaxometry import Relaxation
 from bids_qsm.numerics.separation import Sources
 from bids_qsm.publication import publish
 from bids_qsm.report.record import StepRecord
-from bids_qsm.settings import EXTRA_STEPS, Processing, Settings
+from bids_qsm.settings import EXTRA_STEPS, Processing, Settings, changed_from_preset
 
 METHODS = {
     "offset": coils.METHODS,
@@ -86,6 +86,8 @@ def process_series(
     started = time.perf_counter()
     job = Job(series, settings, Steps(work_dir(settings) / series.name, key, tell), Journal())
     with scipy.fft.set_workers(threads):
+        step = preset_step(settings.processing)
+        job.journal.step(step.name, step.method, step.parameters, step.seconds)
         tell("load")
         echoes = load_echoes(series, settings.processing)
         job.journal.warn(*echoes.warnings)
@@ -432,4 +434,11 @@ def planned_steps(settings: Settings) -> tuple[StepRecord, ...]:
         for step in METHODS
         if step not in EXTRA_STEPS or step in settings.extra_steps
     ]
-    return (*chosen, StepRecord("reference", settings.processing.reference))
+    reference = StepRecord("reference", settings.processing.reference)
+    return (preset_step(settings.processing), *chosen, reference)
+
+
+def preset_step(processing: Processing) -> StepRecord:
+    """Return what the record says of the preset, and of what was changed in it."""
+    changed = changed_from_preset(processing)
+    return StepRecord("preset", processing.preset, {"changed": changed} if changed else {})

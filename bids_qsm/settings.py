@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_qsm.errors import CommandLineError, UnreadableInputError
+from bids_qsm.presets import PRESETS
 
 TEMPLATE = "MNI152NLin2009cAsym"
 OUTPUT_SPACES = ("orig", "T1w", TEMPLATE)
@@ -60,11 +61,14 @@ class Processing:
 
     Attributes
     ----------
+    preset : str
+        The name in :data:`bids_qsm.presets.PRESETS` that the methods started from.
     reference : str
         ``auto`` (lateral-ventricle CSF where there are labels, else whole brain),
         ``whole-brain``, ``none``, or the name of a structure of the atlas.
     """
 
+    preset: str = "default"
     phase: Phase = dataclasses.field(default_factory=Phase)
     offset: Method = dataclasses.field(default_factory=lambda: Method("mcpc3ds"))
     unwrapping: Method = dataclasses.field(default_factory=lambda: Method("romeo"))
@@ -115,37 +119,71 @@ def as_json(value: Any) -> str:
     return json.dumps(dataclasses.asdict(value), sort_keys=True, default=str)
 
 
-def read_processing(path: Path) -> Processing:
-    """Read the methods from a TOML file; what it does not name keeps its default.
+def read_processing(path: Path, preset: str | None = None) -> Processing:
+    """Read the methods from a TOML file; what it does not name is as in the preset.
+
+    Parameters
+    ----------
+    path : Path
+    preset : str, optional
+        Stands before the file's own.
 
     Raises
     ------
     UnreadableInputError
         If the file cannot be read.
     CommandLineError
-        If it is not TOML, or has a table or key that does not exist.
+        If it is not TOML, or has a table, key or preset that does not exist.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableInputError(f"{path}: the settings file cannot be read ({error}).") from None
     try:
-        return processing_from(tomllib.loads(text))
+        return processing_from(tomllib.loads(text), preset)
     except (tomllib.TOMLDecodeError, CommandLineError) as error:
         raise CommandLineError(f"{path}: {error}") from None
 
 
-def processing_from(tables: Mapping[str, Any]) -> Processing:
+def processing_from(tables: Mapping[str, Any], preset: str | None = None) -> Processing:
     """Return the methods that TOML tables ask for.
 
     A method's table holds ``method`` and the method's options side by side::
 
+        preset = "fast"
         reference = "whole-brain"
         [inversion]
         method = "tkd"
         threshold = 0.15
+
+    Parameters
+    ----------
+    tables : mapping
+        Where a table keeps the preset's method, the preset's other options stay.
+    preset : str, optional
+        Stands before the tables' own.
+
+    Raises
+    ------
+    CommandLineError
+        If a table, key or preset does not exist.
     """
-    default = Processing()
+    own = _checked("preset", tables.get("preset", "default"), str)
+    name = own if preset is None else preset
+    if name not in PRESETS:
+        raise CommandLineError(f"there is no preset {name!r}; choose one of: {', '.join(PRESETS)}.")
+    started = _changed(Processing(preset=name), PRESETS[name].tables)
+    return _changed(started, {key: table for key, table in tables.items() if key != "preset"})
+
+
+def changed_from_preset(processing: Processing) -> tuple[str, ...]:
+    """Return the names of what is not as in the preset that the methods started from."""
+    started = processing_from({}, processing.preset)
+    names = (f.name for f in dataclasses.fields(Processing))
+    return tuple(name for name in names if getattr(processing, name) != getattr(started, name))
+
+
+def _changed(started: Processing, tables: Mapping[str, Any]) -> Processing:
     known = [f.name for f in dataclasses.fields(Processing)]
     chosen: dict[str, Any] = {}
     for name, table in tables.items():
@@ -156,13 +194,9 @@ def processing_from(tables: Mapping[str, Any]) -> Processing:
         if name == "reference":
             chosen[name] = _checked(name, table, str)
         else:
-            table = _checked(name, table, dict)
-            chosen[name] = (
-                _phase_from(table)
-                if name == "phase"
-                else _method_from(table, getattr(default, name))
-            )
-    return dataclasses.replace(default, **chosen)
+            change = _phase_from if name == "phase" else _method_from
+            chosen[name] = change(_checked(name, table, dict), getattr(started, name))
+    return dataclasses.replace(started, **chosen)
 
 
 def _checked(name: str, value: Any, wanted: type) -> Any:
@@ -172,17 +206,19 @@ def _checked(name: str, value: Any, wanted: type) -> Any:
     return value
 
 
-def _method_from(table: Mapping[str, Any], default: Method) -> Method:
+def _method_from(table: Mapping[str, Any], started: Method) -> Method:
+    name = str(table.get("method", started.name))
     options = {key: value for key, value in table.items() if key != "method"}
-    return Method(str(table.get("method", default.name)), options)
+    return Method(name, {**started.options, **options} if name == started.name else options)
 
 
-def _phase_from(table: Mapping[str, Any]) -> Phase:
+def _phase_from(table: Mapping[str, Any], started: Phase) -> Phase:
     known = [f.name for f in dataclasses.fields(Phase)]
     for key in table:
         if key not in known:
             raise CommandLineError(f"'phase' has no key {key!r}; it knows: {', '.join(known)}.")
-    phase = Phase(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in table.items()}
+    phase = dataclasses.replace(started, **values)
     if phase.sign not in (1, -1):
         raise CommandLineError(f"'phase.sign' must be 1 or -1, got {phase.sign!r}.")
     if phase.units_per_turn is not None and not _is_positive(phase.units_per_turn):

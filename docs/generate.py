@@ -12,6 +12,7 @@ from bids_qsm.bids.naming import OUTPUTS, Output, output_path
 from bids_qsm.bids.sidecars import STATISTICS_COLUMNS
 from bids_qsm.numerics.registry import options_of
 from bids_qsm.participant import METHODS
+from bids_qsm.presets import PRESETS
 from bids_qsm.settings import REFERENCES, Processing
 
 STEPS = {
@@ -55,10 +56,13 @@ SETTINGS_HEAD = """\
 
 Made by `docs/generate.py` from the code; do not edit.
 
-`--config-file FILE` takes a TOML file. What it does not name keeps its default. A step's table
-holds the name of its method and the options of that method side by side:
+`--preset NAME` chooses all methods by one name; `--config-file FILE` takes a TOML file that changes
+single entries of the preset. A step's table holds the name of its method and the options of that
+method side by side; where it keeps the preset's method, the preset's other options stay. The file
+can name the preset, too; `--preset` stands before it.
 
 ```toml
+preset = "consensus"
 reference = "whole-brain"
 
 [phase]
@@ -68,6 +72,9 @@ sign = -1
 method = "tkd"
 threshold = 0.15
 ```
+
+## Presets
+{presets}
 
 ## reference
 
@@ -112,8 +119,25 @@ def settings_page() -> str:
     ]
     for step, purpose in STEPS.items():
         lines += _step(step, purpose, getattr(default, step).name)
-    head = SETTINGS_HEAD.format(references=references, default=default.reference)
+    head = SETTINGS_HEAD.format(
+        references=references,
+        default=default.reference,
+        presets="\n".join(line for name in PRESETS for line in _preset(name)),
+    )
     return head + "\n".join([*lines, ""])
+
+
+def _preset(name: str) -> Iterator[str]:
+    """Yield what a preset sets, as a settings file that sets the same."""
+    yield from ("", f'### preset = "{name}"', "", PRESETS[name].summary)
+    entries = {
+        f"{key}.{entry}" if entry else key: value
+        for key, table in PRESETS[name].tables.items()
+        for entry, value in (table.items() if isinstance(table, dict) else [("", table)])
+    }
+    if entries:
+        lines = [f"{key} = {_toml(value).strip('`')}" for key, value in entries.items()]
+        yield from ("", "```toml", *lines, "```")
 
 
 def _step(step: str, purpose: str, default: str) -> Iterator[str]:

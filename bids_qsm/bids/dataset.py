@@ -23,7 +23,7 @@ from bids_qsm.bids.naming import (
 )
 from bids_qsm.bids.publishing import encode_json, encode_table, unwritable, write_text
 from bids_qsm.errors import CommandLineError, UnwritableOutputError
-from bids_qsm.settings import TEMPLATE, Settings
+from bids_qsm.settings import TEMPLATE, Settings, changed_from_preset
 
 PIPELINE = "bids-qsm"
 BIDS_VERSION = "1.10.0"
@@ -117,6 +117,10 @@ def _text(name: str) -> str:
 
 def _description(settings: Settings) -> dict[str, Any]:
     generator: dict[str, Any] = {"Name": PIPELINE, "Version": __version__}
+    changed = ", ".join(changed_from_preset(settings.processing))
+    generator["Description"] = f"Preset {settings.processing.preset}" + (
+        f"; changed: {changed}." if changed else "."
+    )
     container = _container()
     if container is not None:
         generator["Container"] = container

@@ -10,6 +10,7 @@ from bids_qsm.report.record import ReferenceRecord, StepRecord
 from bids_qsm.report.references import REFERENCES, cited_keys
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Settings": ("preset",),
     "Field map": ("phase", "offset", "unwrapping", "field"),
     "Masks": ("brain", "mask"),
     "Susceptibility": ("background", "inversion", "reference"),
@@ -38,6 +39,7 @@ METHOD_NAMES: Mapping[str, str] = {
 """The registry's names as they are read; others are read as they are."""
 
 STEP_NAMES: Mapping[str, str] = {
+    "preset": "Preset",
     "phase": "Reading of the phase",
     "offset": "Removal of phase offsets",
     "unwrapping": "Phase unwrapping",
@@ -119,6 +121,7 @@ SENTENCES: Mapping[tuple[str, str], str] = {
 """What is said of a method; others are named."""
 
 STEP_SENTENCES: Mapping[str, str] = {
+    "preset": "Methods and options started from the preset `{method}`.",
     "reference": "Susceptibility is relative to the mean over this region: {method}.",
     "t1w": "The T1w image was corrected for intensity non-uniformity with N4 [@tustison2010] and "
     "its brain extracted, using ANTs [@tustison2021] ({method}).",
