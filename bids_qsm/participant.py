@@ -38,6 +38,7 @@ from bids_qsm.numerics import (
     swi,
     unwrapping,
 )
+from bids_qsm.numerics.coil_combination import combine_coils
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import Bool, Float32, Geometry, hz_per_ppm
 from bids_qsm.numerics.referencing import reference_to
@@ -91,6 +92,9 @@ def process_series(
         tell("load")
         echoes = load_echoes(series, settings.processing)
         job.journal.warn(*echoes.warnings)
+        if series.n_coils > 1:
+            took_s = time.perf_counter() - started
+            job.journal.step("coils", "mcpc3ds", options_of(combine_coils), took_s)
         magnitude = np.sqrt(np.einsum("...e,...e->...", echoes.magnitude, echoes.magnitude))
         first_phase = None if echoes.phase is None else echoes.phase[..., 0].copy()
 

@@ -141,8 +141,9 @@ def write_maps(writer: Writer, maps: Maps) -> None:
     like = maps.magnitude.like
     writer.image("brain_mask", like(maps.brain))
     if maps.relaxation is not None:
-        r2star_per_s = maps.relaxation.r2star_per_s
+        r2star_per_s, sd_per_s = maps.relaxation.r2star_per_s, maps.relaxation.r2star_sd_per_s
         writer.image("r2star", like(r2star_per_s))
+        writer.image("r2star_sd", like(np.where(np.isfinite(sd_per_s), sd_per_s, 0)))
         writer.image("t2star", like(t2star_s(r2star_per_s)))
         writer.image("s0", like(maps.relaxation.s0))
     if maps.total is not None:

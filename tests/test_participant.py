@@ -181,6 +181,36 @@ def test_other_subjects_are_processed_all_the_same(with_bad_subjects) -> None:
     validate(out)
 
 
+def test_r2star_has_its_standard_deviation_and_knows_of_the_field(with_bad_subjects) -> None:
+    _, out, _, _ = with_bad_subjects
+    anat = out / "sub-aa" / "anat"
+    r2star, sd = (
+        load_image(anat / f"sub-aa_{what}.nii.gz").data
+        for what in ("R2starmap", "desc-sd_R2starmap")
+    )
+    known = r2star > 0
+    assert np.isfinite(sd).all()
+    assert (sd[known] > 0).mean() > 0.99
+    assert 0.2 < np.median(sd[known]) < 5
+    record = record_from_json((out / "logs" / "sub-aa_record.json").read_text())
+    steps = [step.name for step in record.steps]
+    assert steps.index("field") < steps.index("relaxometry") < steps.index("inversion")
+    assert record.step("relaxometry").parameters["gradient_correction"] is True
+
+
+def test_magnitude_alone_gives_r2star_without_its_gradients_taken_off(tmp_path) -> None:
+    bids = new_dataset(tmp_path / "bids")
+    folder = copy_subject(bids, "aa")
+    for path in folder.glob("*part-phase*"):
+        path.unlink()
+    assert run(bids, tmp_path / "out", "--nprocs", "2") == 0
+    record = record_from_json((tmp_path / "out" / "logs" / "sub-aa_record.json").read_text())
+    assert record.step("inversion") is None
+    assert record.step("relaxometry").parameters["gradient_correction"] is False
+    r2star = tmp_path / "out" / "sub-aa" / "anat" / "sub-aa_R2starmap.nii.gz"
+    assert 10 < np.median(load_image(r2star).data[load_image(r2star).data > 0]) < 40
+
+
 def test_equal_subjects_give_equal_bytes(with_bad_subjects) -> None:
     _, out, _, _ = with_bad_subjects
     for path in sorted((out / "sub-aa" / "anat").glob("*.nii.gz")):

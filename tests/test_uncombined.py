@@ -68,8 +68,14 @@ def test_single_coils_give_the_maps_of_the_combined_images(dataset, tmp_path, ca
         one, other = (maps[name, kind][both] for name in ("combined", "coils"))
         assert np.corrcoef(one, other)[0, 1] > least
         assert np.polyfit(one, other, 1)[0] == pytest.approx(1.0, abs=0.05)
-    record = (tmp_path / "out" / "logs" / "sub-coils_record.json").read_text()
-    assert "The 8 coils are combined by MCPC-3D-S." in record_from_json(record).warnings
+    for name, n_times in (("coils", 1), ("combined", 0)):
+        text = (tmp_path / "out" / "logs" / f"sub-{name}_record.json").read_text()
+        record = record_from_json(text)
+        assert record.warnings.count("The 8 coils are combined by MCPC-3D-S.") == n_times
+        assert [step.name for step in record.steps].count("coils") == n_times
+        anat = tmp_path / "out" / f"sub-{name}" / "anat"
+        fields = json.loads((anat / f"sub-{name}_R2starmap.json").read_text())
+        assert fields["EstimationAlgorithm"].count("coils: mcpc3ds") == n_times
 
 
 def test_a_coil_that_lacks_an_echo_is_refused_in_a_sentence(dataset, tmp_path, capsys) -> None:

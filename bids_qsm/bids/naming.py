@@ -42,7 +42,8 @@ ENTITIES = {
 
 TEMPLATE_RESOLUTION = ("1", "1 mm isotropic, the grid of the template image that was used")
 
-_FIELD = ("phase", "offset", "unwrapping", "field")
+_FIELD = ("coils", "phase", "offset", "unwrapping", "field")
+_RELAXATION = (*_FIELD, "relaxometry")
 _LOCAL = (*_FIELD, "mask", "background")
 _SEPARATED = (*_LOCAL, "inversion", "reference", "relaxometry", "separation")
 _MEASURED = (None, "T1w", TEMPLATE)
@@ -107,21 +108,29 @@ OUTPUTS: Mapping[str, Output] = {
         units="1/s",
         spaces=_MEASURED,
         skull_stripped=True,
-        steps=("relaxometry",),
+        steps=_RELAXATION,
+    ),
+    "r2star_sd": Output(
+        "R2starmap",
+        "Standard deviation of R2*; 0 where it is not known.",
+        entities=(("desc", "sd"),),
+        units="1/s",
+        skull_stripped=True,
+        steps=_RELAXATION,
     ),
     "t2star": Output(
         "T2starmap",
         "Effective transverse relaxation time T2*.",
         units="s",
         skull_stripped=True,
-        steps=("relaxometry",),
+        steps=_RELAXATION,
     ),
     "s0": Output(
         "S0map",
         "Signal of the gradient echo at an echo time of zero.",
         units="arbitrary",
         skull_stripped=True,
-        steps=("relaxometry",),
+        steps=_RELAXATION,
     ),
     "paramagnetic": Output(
         "Chimap",
@@ -146,7 +155,7 @@ OUTPUTS: Mapping[str, Output] = {
         "Susceptibility-weighted image.",
         units="arbitrary",
         skull_stripped=False,
-        steps=("phase", "swi"),
+        steps=("coils", "phase", "swi"),
         in_schema=False,
     ),
     "minip": Output(
@@ -154,7 +163,7 @@ OUTPUTS: Mapping[str, Output] = {
         "Minimum intensity projection of the susceptibility-weighted image over a sliding slab.",
         units="arbitrary",
         skull_stripped=True,
-        steps=("phase", "swi"),
+        steps=("coils", "phase", "swi"),
         in_schema=False,
     ),
     "brain_mask": Output(
@@ -202,7 +211,7 @@ OUTPUTS: Mapping[str, Output] = {
         "phasequality",
         "Quality of the phase, from 0 (none) to 1 (best).",
         skull_stripped=False,
-        steps=("phase", "offset"),
+        steps=("coils", "phase"),
         in_schema=False,
     ),
     "t1w": Output(

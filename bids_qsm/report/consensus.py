@@ -16,7 +16,7 @@ Met = Literal["yes", "partly", "no"]
 EXACT_UNWRAPPING = {"romeo", "best-path"}
 COMBINING_FITS = {"nonlinear", "linear", "weighted-average"}
 RECOMMENDED_BACKGROUND = {"pdf", "sharp", "vsharp", "resharp", "ismv"}
-SPARSE_INVERSIONS = {"tv", "tgv", "fansi", "medi", "hd-qsm"}
+SPARSE_INVERSIONS = {"tv", "nltv", "tgv", "medi", "hd-qsm", "rts"}
 INEXACT_INVERSIONS = {"tkd", "l2", "tikhonov", "ilsqr", "ndi"}
 WHOLE_BRAIN = {"whole brain", "whole-brain"}
 
@@ -48,6 +48,11 @@ def _method(record: SeriesRecord, name: str) -> str | None:
     return None if step is None else step.method
 
 
+def _option(record: SeriesRecord, name: str, option: str) -> object:
+    step = record.step(name)
+    return None if step is None else step.parameters.get(option)
+
+
 def _not_done(record: SeriesRecord) -> tuple[str, Met]:
     reason = "the step was not run." if record.has_phase else "the series has no phase."
     return f"Not done: {reason}", "no"
@@ -62,6 +67,9 @@ def _unwrapping(record: SeriesRecord) -> ChecklistItem:
             f"Unwrapped with {method_name(method)}, which changes the phase by whole turns only.",
             "yes",
         )
+    elif method == "laplacian" and _option(record, "unwrapping", "whole_turns"):
+        answer = "Unwrapped with the Laplacian method, then brought to whole turns."
+        met = "partly"
     elif method == "laplacian":
         answer, met = "Unwrapped with the Laplacian method, which is not exact.", "no"
     else:
@@ -105,6 +113,11 @@ def _background(record: SeriesRecord) -> ChecklistItem:
     method = _method(record, "background")
     if method is None:
         answer, met = _not_done(record)
+    elif method == "none":
+        answer, met = "It was not removed before the inversion.", "no"
+    elif method == "joint":
+        answer = "Removed by projection onto sources outside, as by PDF, fitted with those inside."
+        met = "yes"
     elif method in RECOMMENDED_BACKGROUND:
         answer, met = f"Removed with {method_name(method)}.", "yes"
     else:

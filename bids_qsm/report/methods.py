@@ -11,7 +11,7 @@ from bids_qsm.report.references import REFERENCES, cited_keys
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Settings": ("preset",),
-    "Field map": ("phase", "offset", "unwrapping", "field"),
+    "Field map": ("coils", "phase", "offset", "unwrapping", "field"),
     "Masks": ("brain", "mask"),
     "Susceptibility": ("background", "inversion", "reference"),
     "Relaxometry": ("relaxometry",),
@@ -23,15 +23,30 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 
 METHOD_NAMES: Mapping[str, str] = {
     "arlo": "ARLO",
+    "best-path": "the best path",
     "clear": "CLEAR-SWI",
     "gre": "from the gradient echo alone",
+    "hd-qsm": "HD-QSM",
+    "ilsqr": "iLSQR",
+    "ismv": "iSMV",
+    "joint": "joint fit",
+    "l2": "squared-gradient penalty",
+    "lbv": "LBV",
+    "linear": "linear fit",
     "loglinear": "log-linear fit",
     "mcpc3ds": "MCPC-3D-S",
+    "medi": "MEDI",
+    "ndi": "NDI",
+    "nltv": "non-linear total variation",
     "nonlinear": "non-linear fit",
-    "linear": "linear fit",
     "pdf": "PDF",
     "r2prime": "with R2'",
+    "resharp": "RESHARP",
     "romeo": "ROMEO",
+    "rts": "RTS",
+    "sharp": "SHARP",
+    "tgv": "total generalised variation",
+    "tikhonov": "Tikhonov regularisation",
     "tkd": "thresholded k-space division",
     "tv": "total variation",
     "vsharp": "V-SHARP",
@@ -40,6 +55,7 @@ METHOD_NAMES: Mapping[str, str] = {
 
 STEP_NAMES: Mapping[str, str] = {
     "preset": "Preset",
+    "coils": "Combination of coils",
     "phase": "Reading of the phase",
     "offset": "Removal of phase offsets",
     "unwrapping": "Phase unwrapping",
@@ -62,6 +78,9 @@ STEP_NAMES: Mapping[str, str] = {
 WHOLE_BRAIN_SENTENCE = "Susceptibility is relative to the mean over the whole brain."
 
 SENTENCES: Mapping[tuple[str, str], str] = {
+    ("coils", "mcpc3ds"): "The images of the single receive coils were combined without a "
+    "reference scan, weighted by the coils' sensitivities as found in the first echo "
+    "[@eckstein2018; @roemer1990].",
     ("offset", "mcpc3ds"): "Phase offsets of the receive coils were removed with MCPC-3D-S "
     "[@eckstein2018].",
     ("offset", "off"): "Phase offsets were not removed.",
@@ -88,12 +107,51 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     "[@stewart2022], holes filled.",
     ("background", "pdf"): "The background field was removed by projection onto dipole fields "
     "[@liu2011].",
+    ("background", "joint"): "The background field was removed by a joint fit of free sources "
+    "outside and sparse-edged sources inside the brain on a coarse grid [@chatnuntawech2017; "
+    "@liu2017].",
+    ("background", "sharp"): "The background field was removed with spherical means of one radius "
+    "and a truncated deconvolution, SHARP [@schweser2011].",
+    ("background", "resharp"): "The background field was removed with spherical means of one "
+    "radius, undone by regularised least squares, RESHARP [@sun2014].",
+    ("background", "ismv"): "The background field was found as the field that equals its spherical "
+    "means, iSMV [@wen2014].",
+    ("background", "lbv"): "The background field was found as the solution of Laplace's equation "
+    "with the total field's boundary values, LBV [@zhou2014].",
+    ("background", "none"): "The background field was not removed before the inversion.",
     ("background", "vsharp"): "The background field was removed with spherical means of varying "
     "radius, V-SHARP [@schweser2011; @wu2012].",
     ("inversion", "tv"): "The local field was inverted with a total-variation penalty by the "
     "alternating direction method of multipliers [@bilgic2014].",
-    ("inversion", "tkd"): "The local field was inverted by thresholded k-space division "
-    "[@shmueli2009].",
+    ("inversion", "tkd"): "The local field was inverted by thresholded k-space division, "
+    "corrected for what the threshold removes [@schweser2013; @shmueli2009].",
+    (
+        "inversion",
+        "l2",
+    ): "The local field was inverted in closed form with a penalty on the "
+    "squared gradient [@bilgic2014].",
+    ("inversion", "tikhonov"): "The local field was inverted in closed form with Tikhonov "
+    "regularisation, corrected for what it removes [@bilgic2014; @schweser2013].",
+    (
+        "inversion",
+        "ilsqr",
+    ): "The local field was inverted by least squares, and streaking "
+    "artefacts were estimated and removed, iLSQR [@li2015].",
+    (
+        "inversion",
+        "ndi",
+    ): "The local field was inverted by non-linear dipole inversion, "
+    "regularised by stopping early, NDI [@polak2020].",
+    ("inversion", "rts"): "The local field was inverted in two steps: well-conditioned frequencies "
+    "by least squares, the others with a total-variation penalty, RTS [@kames2018].",
+    ("inversion", "hd-qsm"): "The local field was inverted with a total-variation penalty, misfits "
+    "counting by their size first and by their square then, HD-QSM [@lambert2022; @milovic2022].",
+    ("inversion", "medi"): "The local field was inverted with a penalty on the gradient, "
+    "morphology-enabled, MEDI [@liu2012].",
+    ("inversion", "nltv"): "The local field was inverted with a total-variation penalty, complex "
+    "signals being compared rather than fields [@milovic2018].",
+    ("inversion", "tgv"): "The local field was inverted with a penalty of total generalised "
+    "variation, which favours linear pieces [@bredies2010; @langkammer2015].",
     ("reference", "none"): "Susceptibility was not referenced: its zero is arbitrary.",
     ("reference", "auto"): "Susceptibility is relative to the cerebrospinal fluid of the lateral "
     "ventricles where these are labelled, else to the mean over the whole brain.",
@@ -119,6 +177,25 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     "slab.",
 }
 """What is said of a method; others are named."""
+
+OPTION_SENTENCES: Mapping[tuple[str, str], str] = {
+    ("background", "polynomial_order"): "A polynomial of the order {value} was then subtracted.",
+    ("inversion", "csf_weight"): "Variation within ventricular fluid, found by its low R2*, was "
+    "penalised [@liu2018].",
+    ("inversion", "edge_fraction"): "The strongest edges of the magnitude were free of the penalty "
+    "[@liu2012].",
+    ("inversion", "free_background"): "Edges were penalised within the mask only; sources outside "
+    "it and a polynomial were left free to explain what background removal had left [@liu2017].",
+    ("inversion", "merit"): "Voxels that the model could not explain were given less weight "
+    "[@liu2013].",
+    ("inversion", "nonlinear"): "Complex signals were compared rather than fields [@liu2013].",
+    ("inversion", "smv_radius_mm"): "Spherical means were taken off both the field and the model.",
+    ("offset", "bipolar"): "Odd and even echoes, of opposite read-out, had offsets of their own.",
+    ("relaxometry", "gradient_correction"): "What the field's gradients take from the signal was "
+    "accounted for [@fernandezseara2000; @hernando2012].",
+    ("unwrapping", "whole_turns"): "It was then brought to whole turns from the measured phase.",
+}
+"""What is said besides where an option is set: true, or above zero."""
 
 STEP_SENTENCES: Mapping[str, str] = {
     "preset": "Methods and options started from the preset `{method}`.",
@@ -203,6 +280,11 @@ def _sentence(step: StepRecord, reference: ReferenceRecord | None) -> str:
     if sentence is None:
         general = f"{step_name(step.name)} used the method {{method}}."
         sentence = STEP_SENTENCES.get(step.name, general).replace("{method}", method)
+    sentence += "".join(
+        f" {OPTION_SENTENCES[step.name, option]}".replace("{value}", str(value))
+        for option, value in step.parameters.items()
+        if (step.name, option) in OPTION_SENTENCES and value > 0
+    )
     if step.name == "reference" and reference is not None and sentence != WHOLE_BRAIN_SENTENCE:
         sentence += (
             f" Relative to the whole brain, the reference region ({_plain(reference.region)}) is "

@@ -77,6 +77,20 @@ REFERENCES: Mapping[str, Reference] = {
         "Magnetic Resonance in Medicine 91:1834-1862",
         "10.1002/mrm.30006",
     ),
+    "bredies2010": Reference(
+        "Bredies K, Kunisch K, Pock T",
+        2010,
+        "Total generalized variation",
+        "SIAM Journal on Imaging Sciences 3:492-526",
+        "10.1137/090769521",
+    ),
+    "chatnuntawech2017": Reference(
+        "Chatnuntawech I, McDaniel P, Cauley SF, and others",
+        2017,
+        "Single-step quantitative susceptibility mapping with variational penalties",
+        "NMR in Biomedicine 30:e3570",
+        "10.1002/nbm.3570",
+    ),
     "chen2021": Reference(
         "Chen J, Gong NJ, Chaim KT, Otaduy MCG, Liu C",
         2021,
@@ -123,6 +137,14 @@ REFERENCES: Mapping[str, Reference] = {
         "NeuroImage 237:118175",
         "10.1016/j.neuroimage.2021.118175",
     ),
+    "fernandezseara2000": Reference(
+        "Fernandez-Seara MA, Wehrli FW",
+        2000,
+        "Postprocessing technique to correct for background gradients in image-based R2* "
+        "measurements",
+        "Magnetic Resonance in Medicine 44:358-366",
+        "10.1002/1522-2594(200009)44:3<358::AID-MRM3>3.0.CO;2-I",
+    ),
     "fischl2002": Reference(
         "Fischl B, Salat DH, Busa E, and others",
         2002,
@@ -160,12 +182,56 @@ REFERENCES: Mapping[str, Reference] = {
         "Magnetic Resonance in Medicine 52:612-618",
         "10.1002/mrm.20198",
     ),
+    "hernando2012": Reference(
+        "Hernando D, Vigen KK, Shimakawa A, Reeder SB",
+        2012,
+        "R2* mapping in the presence of macroscopic B0 field variations",
+        "Magnetic Resonance in Medicine 68:830-840",
+        "10.1002/mrm.23074",
+    ),
+    "kames2018": Reference(
+        "Kames C, Wiggermann V, Rauscher A",
+        2018,
+        "Rapid two-step dipole inversion for susceptibility mapping with sparsity priors",
+        "NeuroImage 167:276-283",
+        "10.1016/j.neuroimage.2017.11.018",
+    ),
+    "lambert2022": Reference(
+        "Lambert M, Tejos C, Langkammer C, Milovic C",
+        2022,
+        "Hybrid data fidelity term approach for quantitative susceptibility mapping",
+        "Magnetic Resonance in Medicine 88:962-972",
+        "10.1002/mrm.29218",
+    ),
+    "langkammer2015": Reference(
+        "Langkammer C, Bredies K, Poser BA, and others",
+        2015,
+        "Fast quantitative susceptibility mapping using 3D EPI and total generalized variation",
+        "NeuroImage 111:622-630",
+        "10.1016/j.neuroimage.2015.02.041",
+    ),
+    "li2015": Reference(
+        "Li W, Wang N, Yu F, and others",
+        2015,
+        "A method for estimating and removing streaking artifacts in quantitative "
+        "susceptibility mapping",
+        "NeuroImage 108:111-122",
+        "10.1016/j.neuroimage.2014.12.043",
+    ),
     "liu2011": Reference(
         "Liu T, Khalidov I, de Rochefort L, Spincemaille P, Liu J, Tsiouris AJ, Wang Y",
         2011,
         "A novel background field removal method for MRI using projection onto dipole fields (PDF)",
         "NMR in Biomedicine 24:1129-1136",
         "10.1002/nbm.1670",
+    ),
+    "liu2012": Reference(
+        "Liu J, Liu T, de Rochefort L, and others",
+        2012,
+        "Morphology enabled dipole inversion for quantitative susceptibility mapping using "
+        "structural consistency between the magnitude image and the susceptibility map",
+        "NeuroImage 59:2560-2568",
+        "10.1016/j.neuroimage.2011.08.082",
     ),
     "liu2013": Reference(
         "Liu T, Wisnieff C, Lou M, Chen W, Spincemaille P, Wang Y",
@@ -175,6 +241,36 @@ REFERENCES: Mapping[str, Reference] = {
         "Magnetic Resonance in Medicine 69:467-476",
         "10.1002/mrm.24272",
     ),
+    "liu2017": Reference(
+        "Liu Z, Kee Y, Zhou D, Wang Y, Spincemaille P",
+        2017,
+        "Preconditioned total field inversion (TFI) method for quantitative susceptibility mapping",
+        "Magnetic Resonance in Medicine 78:303-315",
+        "10.1002/mrm.26331",
+    ),
+    "liu2018": Reference(
+        "Liu Z, Spincemaille P, Yao Y, Zhang Y, Wang Y",
+        2018,
+        "MEDI+0: Morphology enabled dipole inversion with automatic uniform cerebrospinal fluid"
+        " zero reference for quantitative susceptibility mapping",
+        "Magnetic Resonance in Medicine 79:2795-2803",
+        "10.1002/mrm.26946",
+    ),
+    "milovic2018": Reference(
+        "Milovic C, Bilgic B, Zhao B, Acosta-Cabronero J, Tejos C",
+        2018,
+        "Fast nonlinear susceptibility inversion with variational regularization",
+        "Magnetic Resonance in Medicine 80:814-821",
+        "10.1002/mrm.27073",
+    ),
+    "milovic2022": Reference(
+        "Milovic C, Lambert M, Langkammer C, Bredies K, Irarrazaval P, Tejos C",
+        2022,
+        "Streaking artifact suppression of quantitative susceptibility mapping reconstructions "
+        "via L1-norm data fidelity optimization (L1-QSM)",
+        "Magnetic Resonance in Medicine 87:457-473",
+        "10.1002/mrm.28957",
+    ),
     "pei2015": Reference(
         "Pei M, Nguyen TD, Thimmappa ND, Salustri C, Dong F, Cooper MA, Li J, Prince MR, Wang Y",
         2015,
@@ -183,6 +279,13 @@ REFERENCES: Mapping[str, Reference] = {
         "Magnetic Resonance in Medicine 73:843-850",
         "10.1002/mrm.25137",
     ),
+    "polak2020": Reference(
+        "Polak D, Chatnuntawech I, Yoon J, and others",
+        2020,
+        "Nonlinear dipole inversion (NDI) enables robust quantitative susceptibility mapping (QSM)",
+        "NMR in Biomedicine 33:e4271",
+        "10.1002/nbm.4271",
+    ),
     "robinson2017": Reference(
         "Robinson SD, Bredies K, Khabipova D, Dymerska B, Marques JP, Schweser F",
         2017,
@@ -190,6 +293,13 @@ REFERENCES: Mapping[str, Reference] = {
         "array coil signals and phase unwrapping",
         "NMR in Biomedicine 30:e3601",
         "10.1002/nbm.3601",
+    ),
+    "roemer1990": Reference(
+        "Roemer PB, Edelstein WA, Hayes CE, Souza SP, Mueller OM",
+        1990,
+        "The NMR phased array",
+        "Magnetic Resonance in Medicine 16:192-225",
+        "10.1002/mrm.1910160203",
     ),
     "schofield2003": Reference(
         "Schofield MA, Zhu Y",
@@ -205,6 +315,14 @@ REFERENCES: Mapping[str, Reference] = {
         "approach to in vivo brain iron metabolism?",
         "NeuroImage 54:2789-2807",
         "10.1016/j.neuroimage.2010.10.070",
+    ),
+    "schweser2013": Reference(
+        "Schweser F, Deistung A, Sommer K, Reichenbach JR",
+        2013,
+        "Toward online reconstruction of quantitative susceptibility maps: superfast dipole "
+        "inversion",
+        "Magnetic Resonance in Medicine 69:1581-1593",
+        "10.1002/mrm.24405",
     ),
     "shin2021": Reference(
         "Shin HG, Lee J, Yun YH, and others",
@@ -235,6 +353,13 @@ REFERENCES: Mapping[str, Reference] = {
         "Magnetic Resonance in Medicine 87:1289-1300",
         "10.1002/mrm.29048",
     ),
+    "sun2014": Reference(
+        "Sun H, Wilman AH",
+        2014,
+        "Background field removal using spherical mean value filtering and Tikhonov regularization",
+        "Magnetic Resonance in Medicine 71:1151-1157",
+        "10.1002/mrm.24765",
+    ),
     "tustison2010": Reference(
         "Tustison NJ, Avants BB, Cook PA, Zheng Y, Egan A, Yushkevich PA, Gee JC",
         2010,
@@ -249,12 +374,26 @@ REFERENCES: Mapping[str, Reference] = {
         "Scientific Reports 11:9068",
         "10.1038/s41598-021-87564-6",
     ),
+    "wen2014": Reference(
+        "Wen Y, Zhou D, Liu T, Spincemaille P, Wang Y",
+        2014,
+        "An iterative spherical mean value method for background field removal in MRI",
+        "Magnetic Resonance in Medicine 72:1065-1071",
+        "10.1002/mrm.24998",
+    ),
     "wu2012": Reference(
         "Wu B, Li W, Guidon A, Liu C",
         2012,
         "Whole brain susceptibility mapping using compressed sensing",
         "Magnetic Resonance in Medicine 67:137-147",
         "10.1002/mrm.23000",
+    ),
+    "zhou2014": Reference(
+        "Zhou D, Liu T, Spincemaille P, Wang Y",
+        2014,
+        "Background field removal by solving the Laplacian boundary value problem",
+        "NMR in Biomedicine 27:312-319",
+        "10.1002/nbm.3064",
     ),
 }
 

@@ -141,7 +141,7 @@ def run_chain(
     if total is None:
         raise ValueError(f"{series.name} has no phase.")
     local = participant.remove_background(job, total, magnitude, geometry)
-    return participant.map_susceptibility(job, local).chi_ppm
+    return participant.map_susceptibility(job, local, None).chi_ppm
 
 
 def _slices(found: Float32, true: Float32, truth: scores.Truth) -> dict[str, NDArray]:

@@ -26,7 +26,9 @@ def test_methods_are_those_that_made_the_map():
     chi = sidecar_for("chi", steps=STEPS)
     assert chi["EstimationAlgorithm"] == "unwrapping: romeo; inversion: tv"
     assert chi["EstimationParameters"]["inversion"] == {"regularisation": 0.001}
-    assert sidecar_for("r2star", steps=STEPS)["EstimationAlgorithm"] == "relaxometry: arlo"
+    assert sidecar_for("r2star", steps=STEPS)["EstimationAlgorithm"] == (
+        "unwrapping: romeo; relaxometry: arlo"
+    )
     assert "EstimationAlgorithm" not in sidecar_for("brain_mask", steps=STEPS)
 
 

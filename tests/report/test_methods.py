@@ -5,7 +5,9 @@ import re
 
 import pytest
 
+from bids_qsm.numerics.registry import options_of
 from bids_qsm.report.methods import (
+    OPTION_SENTENCES,
     SECTIONS,
     SENTENCES,
     STEP_NAMES,
@@ -66,7 +68,9 @@ def test_all_citations_have_a_reference_and_all_references_are_cited(
         assert f"doi:{REFERENCES[key].doi}" in listed
 
 
-@pytest.mark.parametrize("sentence", [*SENTENCES.values(), *STEP_SENTENCES.values()])
+@pytest.mark.parametrize(
+    "sentence", [*SENTENCES.values(), *OPTION_SENTENCES.values(), *STEP_SENTENCES.values()]
+)
 def test_sentences_cite_known_papers(sentence: str) -> None:
     assert set(cited_keys(sentence)) <= REFERENCES.keys()
     assert sentence.count("@") == len(cited_keys(sentence))
@@ -76,6 +80,30 @@ def test_sentences_cite_known_papers(sentence: str) -> None:
 def test_each_method_of_the_registry_has_a_sentence(step: str) -> None:
     module = importlib.import_module(f"bids_qsm.numerics.{MODULES[step]}")
     assert {(step, name) for name in module.METHODS} <= SENTENCES.keys()
+
+
+@pytest.mark.parametrize(("step", "option"), OPTION_SENTENCES)
+def test_each_option_that_is_spoken_of_exists(step: str, option: str) -> None:
+    methods = importlib.import_module(f"bids_qsm.numerics.{MODULES[step]}").METHODS
+    assert any(option in options_of(function) for function in methods.values())
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_each_reference_is_cited_somewhere(reference: str) -> None:
+    sentences = [*SENTENCES.values(), *OPTION_SENTENCES.values(), *STEP_SENTENCES.values()]
+    cited = cited_keys(" ".join([*sentences, methods_text([])]))
+    assert reference in {*cited, "desikan2006", "fischl2002"}  # these two by the atlases
+
+
+def test_options_are_spoken_of_where_they_are_set() -> None:
+    on = StepRecord("background", "lbv", {"polynomial_order": 2, "peel_mm": 2.0})
+    off = StepRecord("background", "lbv", {"polynomial_order": -1, "peel_mm": 2.0})
+    assert "A polynomial of the order 2 was then subtracted. Parameters:" in methods_text([on])
+    assert "polynomial of" not in methods_text([off])
+    on = StepRecord("relaxometry", "nonlinear", {"gradient_correction": True})
+    off = StepRecord("relaxometry", "nonlinear", {"gradient_correction": False})
+    assert "@hernando2012" in methods_text([on])
+    assert "@hernando2012" not in methods_text([off])
 
 
 def test_unknown_methods_and_steps_are_named() -> None:
