@@ -1,4 +1,4 @@
-"""The last step of a series: maps, labels, table, pictures and record appear together."""
+"""The last step of a series: its maps appear; labels, table, pictures and record follow."""
 
 from __future__ import annotations
 

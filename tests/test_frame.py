@@ -94,6 +94,18 @@ def test_every_default_method_exists() -> None:
         choose(step, METHODS[step], method.name, method.options)
 
 
+def test_readme_names_every_method() -> None:
+    from bids_qsm.participant import METHODS
+
+    table = README.partition("\n## Methods\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([a-z0-9-]+)`", table))
+    default = {v.name for v in vars(Processing()).values() if isinstance(v, Method)}
+    with_r2map = {"r2prime"}  # taken where there is an R2 map, not by its name
+    assert {name for methods in METHODS.values() for name in methods} <= (
+        named | default | with_r2map
+    )
+
+
 def test_commands_start() -> None:
     for script in PROJECT["project"]["scripts"]:
         command = Path(sys.executable).with_name(script)

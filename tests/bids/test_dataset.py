@@ -97,7 +97,11 @@ class TestDerivativeDataset:
         prepare_output_dir(settings)
         fields = json.loads((settings.output_dir / "dataset_description.json").read_text())
         (generator,) = fields["GeneratedBy"]
-        assert generator["Name"] == "bids-qsm" and set(generator) == {"Name", "Version"}
+        assert generator["Name"] == "bids-qsm" and set(generator) == {
+            "Name",
+            "Version",
+            "Description",
+        }
         assert fields["DatasetType"] == "derivative"
         assert fields["DatasetLinks"] == {"raw": "../raw"}
 
