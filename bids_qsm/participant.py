@@ -36,6 +36,7 @@ from bids_qsm.numerics import (
     relaxometry,
     separation,
     swi,
+    two_pass,
     unwrapping,
 )
 from bids_qsm.numerics.coil_combination import combine_coils
@@ -56,6 +57,7 @@ METHODS = {
     "mask": masking.METHODS,
     "background": background.METHODS,
     "inversion": inversion.METHODS,
+    "artefact_reduction": two_pass.METHODS,
     "relaxometry": relaxometry.METHODS,
     "swi": swi.METHODS,
     "separation": separation.METHODS,
@@ -109,6 +111,9 @@ def process_series(
 
         local = None if total is None else remove_background(job, total, magnitude, geometry)
         chi = None if local is None else map_susceptibility(job, local, relaxation)
+        if total is not None and chi is not None:
+            total_ppm = in_ppm(job, total, magnitude, geometry)
+            chi = reduce_artefacts(job, total_ppm, total.quality, chi, relaxation)
         structures = None if anatomy is None else label_structures(job, anatomy)
         referenced = (
             ()
@@ -264,10 +269,7 @@ def remove_background(
 ) -> FieldMap:
     """Remove the field of what lies outside the brain."""
     function, options = method(job.settings.processing, "background")
-    scale = np.float32(1 / hz_per_ppm(job.series.b0_t))
-    field_ppm = np.where(total.mask, total.field_hz * scale, 0)
-    noise_ppm = np.where(total.mask, total.noise_hz * scale, np.inf)
-    total_ppm = FieldMap(field_ppm, noise_ppm, magnitude, total.mask, geometry)
+    total_ppm = in_ppm(job, total, magnitude, geometry)
     local = job.steps.run(
         "background",
         FieldMap,
@@ -277,6 +279,14 @@ def remove_background(
     )
     note(job, "background", options, job.steps.seconds("background"))
     return local
+
+
+def in_ppm(job: Job, total: TotalField, magnitude: Float32, geometry: Geometry) -> FieldMap:
+    """Return the total field as background removal takes it."""
+    scale = np.float32(1 / hz_per_ppm(job.series.b0_t))
+    field_ppm = np.where(total.mask, total.field_hz * scale, 0)
+    noise_ppm = np.where(total.mask, total.noise_hz * scale, np.inf)
+    return FieldMap(field_ppm, noise_ppm, magnitude, total.mask, geometry)
 
 
 def map_susceptibility(job: Job, local: FieldMap, relaxation: Relaxation | None) -> Susceptibility:
@@ -295,6 +305,42 @@ def map_susceptibility(job: Job, local: FieldMap, relaxation: Relaxation | None)
     )
     note(job, "inversion", options, job.steps.seconds("inversion"))
     return chi
+
+
+def reduce_artefacts(
+    job: Job,
+    total: FieldMap,
+    quality: Float32,
+    chi: Susceptibility,
+    relaxation: Relaxation | None,
+) -> Susceptibility:
+    """Take what unreliable voxels do to the others off the map, where the settings ask for it."""
+    function, options = method(job.settings.processing, "artefact_reduction")
+    again = reconstruction(job, relaxation)
+    reduced = job.steps.run(
+        "artefact_reduction",
+        Susceptibility,
+        lambda _: Susceptibility(function(total, quality, chi.chi_ppm, again, **options)),
+        {"method": function.__name__, **options},
+        after=["inversion"],
+    )
+    note(job, "artefact_reduction", options, job.steps.seconds("artefact_reduction"))
+    return reduced
+
+
+def reconstruction(
+    job: Job, relaxation: Relaxation | None
+) -> Callable[[FieldMap], tuple[Float32, Bool]]:
+    """Return what makes a total field into susceptibility, not yet referenced, and its mask."""
+    remove, background_options = method(job.settings.processing, "background")
+    invert, inversion_options = method(job.settings.processing, "inversion")
+    r2star_per_s = None if relaxation is None else relaxation.r2star_per_s
+
+    def reconstruct(total: FieldMap) -> tuple[Float32, Bool]:
+        local = replace(remove(total, **background_options), r2star_per_s=r2star_per_s)
+        return invert(local, **inversion_options), local.mask
+
+    return reconstruct
 
 
 def reference_susceptibility(

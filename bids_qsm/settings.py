@@ -76,6 +76,7 @@ class Processing:
     mask: Method = dataclasses.field(default_factory=lambda: Method("brain-and-quality"))
     background: Method = dataclasses.field(default_factory=lambda: Method("pdf"))
     inversion: Method = dataclasses.field(default_factory=lambda: Method("tv"))
+    artefact_reduction: Method = dataclasses.field(default_factory=lambda: Method("off"))
     relaxometry: Method = dataclasses.field(default_factory=lambda: Method("nonlinear"))
     swi: Method = dataclasses.field(default_factory=lambda: Method("clear"))
     separation: Method = dataclasses.field(default_factory=lambda: Method("gre"))

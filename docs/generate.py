@@ -22,6 +22,7 @@ STEPS = {
     "mask": "Where susceptibility is computed.",
     "background": "Removal of the field whose sources lie outside the mask.",
     "inversion": "Susceptibility from the local field.",
+    "artefact_reduction": "A second reconstruction, against streaks from unreliable voxels.",
     "relaxometry": "R2*, T2* and S0 from the magnitude of all echoes.",
     "swi": "Susceptibility-weighted image and its projection; only with `--with swi`.",
     "separation": "Paramagnetic and diamagnetic susceptibility apart (experimental); only with "

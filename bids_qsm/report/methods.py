@@ -13,7 +13,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Settings": ("preset",),
     "Field map": ("coils", "phase", "offset", "unwrapping", "field"),
     "Masks": ("brain", "mask"),
-    "Susceptibility": ("background", "inversion", "reference"),
+    "Susceptibility": ("background", "inversion", "artefact_reduction", "reference"),
     "Relaxometry": ("relaxometry",),
     "Separation of sources": ("separation",),
     "Susceptibility-weighted image": ("swi",),
@@ -64,6 +64,7 @@ STEP_NAMES: Mapping[str, str] = {
     "mask": "Masking",
     "background": "Background field removal",
     "inversion": "Dipole inversion",
+    "artefact_reduction": "Reduction of artefacts",
     "reference": "Referencing",
     "relaxometry": "Relaxometry",
     "separation": "Separation of sources",
@@ -152,6 +153,10 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     "signals being compared rather than fields [@milovic2018].",
     ("inversion", "tgv"): "The local field was inverted with a penalty of total generalised "
     "variation, which favours linear pieces [@bredies2010; @langkammer2015].",
+    ("artefact_reduction", "off"): "No second pass was made to reduce streaks.",
+    ("artefact_reduction", "two-pass"): "Background removal and inversion were done a second time "
+    "without the voxels of unreliable phase, which alone kept their values of the first, to reduce "
+    "streaks [@stewart2022].",
     ("reference", "none"): "Susceptibility was not referenced: its zero is arbitrary.",
     ("reference", "auto"): "Susceptibility is relative to the cerebrospinal fluid of the lateral "
     "ventricles where these are labelled, else to the mean over the whole brain.",
