@@ -45,7 +45,8 @@ TEMPLATE_RESOLUTION = ("1", "1 mm isotropic, the grid of the template image that
 _FIELD = ("coils", "phase", "offset", "unwrapping", "field")
 _RELAXATION = (*_FIELD, "relaxometry")
 _LOCAL = (*_FIELD, "mask", "background")
-_SEPARATED = (*_LOCAL, "inversion", "reference", "relaxometry", "separation")
+_CHI = (*_LOCAL, "inversion", "artefact_reduction", "reference")
+_SEPARATED = (*_CHI, "relaxometry", "separation")
 _MEASURED = (None, "T1w", TEMPLATE)
 _LABELLED = ("orig", "T1w", TEMPLATE)
 
@@ -99,7 +100,7 @@ OUTPUTS: Mapping[str, Output] = {
         units="ppm",
         spaces=_MEASURED,
         skull_stripped=True,
-        steps=(*_LOCAL, "inversion", "reference"),
+        steps=_CHI,
         referenced=True,
     ),
     "r2star": Output(

@@ -16,7 +16,7 @@ from bids_qsm.settings import Method, Processing, read_processing
 STEPS = {
     "background": ("background",),
     "inversion": ("inversion",),
-    "chain": (*FIELD_STEPS, "background", "inversion"),
+    "chain": (*FIELD_STEPS, "background", "inversion", "artefact_reduction"),
 }
 """The steps that each stage runs."""
 

@@ -141,7 +141,9 @@ def run_chain(
     if total is None:
         raise ValueError(f"{series.name} has no phase.")
     local = participant.remove_background(job, total, magnitude, geometry)
-    return participant.map_susceptibility(job, local, None).chi_ppm
+    chi = participant.map_susceptibility(job, local, None)
+    total_ppm = participant.in_ppm(job, total, magnitude, geometry)
+    return participant.reduce_artefacts(job, total_ppm, total.quality, chi, None).chi_ppm
 
 
 def _slices(found: Float32, true: Float32, truth: scores.Truth) -> dict[str, NDArray]:
