@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,12 @@ class FieldMap:
             volume = getattr(self, name)
             if volume is not None and volume.shape != self.geometry.shape:
                 raise ValueError(f"{name} has shape {volume.shape}, expected {self.geometry.shape}")
+
+    def with_values(self, field_ppm: Float32) -> FieldMap:
+        """Return the map with another field: its values in the voxels of the mask, in order."""
+        field = np.zeros(self.geometry.shape, np.float32)
+        field[self.mask] = field_ppm
+        return replace(self, field_ppm=field)
 
     def weights(self) -> Float32:
         """Return 1/noise, scaled to a mean of one in the mask; zero outside.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bids_qsm.numerics.background.ismv import ismv
+from bids_qsm.numerics.background.joint import joint
 from bids_qsm.numerics.background.lbv import lbv
 from bids_qsm.numerics.background.pdf import pdf
 from bids_qsm.numerics.background.resharp import resharp
@@ -18,6 +19,7 @@ def none(total: FieldMap) -> FieldMap:
 
 
 METHODS: Methods = {
+    "joint": joint,
     "pdf": pdf,
     "vsharp": vsharp,
     "sharp": sharp,

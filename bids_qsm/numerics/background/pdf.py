@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
-from scipy import fft
-
-from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import (
-    Bool,
-    Float32,
-    Geometry,
-    convolve,
-    dipole_kernel,
-    margin_voxels,
-    pad,
-    place,
+from bids_qsm.numerics.background.outside import (
+    Data,
+    coarsened,
+    factors_for,
+    outer_field,
+    outer_sources,
+    padded_to_multiples,
+    refined,
 )
-from bids_qsm.numerics.inversion.solver import conjugate_gradient
-
-Factors = tuple[int, int, int]
+from bids_qsm.numerics.fieldmap import FieldMap
 
 
 def pdf(
@@ -65,156 +55,15 @@ def pdf(
     ----------
     Liu 2011, 10.1002/nbm.1670.
     """
-    brain, box = total.boxed()
-    factors = _factors(brain.geometry, coarse_voxel_mm)
-    geometry = _padded_to_multiples(brain.geometry, margin_mm, factors)
-    data = _data(brain, geometry)
-    known = brain.mask
-    coarse = _coarsened(data, factors)
-    sources = _outer_sources(coarse, regularisation, tolerance, coarse_iterations)
-    for axis, factor in enumerate(factors):
-        sources = np.repeat(sources, factor, axis)
-    local = brain.field_ppm[known] - _outer_field(sources, data)
+    brain, _ = total.boxed()
+    factors = factors_for(brain.geometry, coarse_voxel_mm)
+    geometry = padded_to_multiples(brain.geometry, margin_mm, factors)
+    data = Data.of(brain, geometry)
+    coarse = coarsened(data, factors)
+    sources = outer_sources(coarse, regularisation, tolerance, coarse_iterations)
+    local = data.values - outer_field(refined(sources, factors), data)
     rest = data.with_values(local)
-    sources = _outer_sources(rest, regularisation, tolerance, max_iterations)
-    local -= _outer_field(sources, rest)
+    sources = outer_sources(rest, regularisation, tolerance, max_iterations)
+    local -= outer_field(sources, rest)
     local -= rest.terms_of(local)
-    field = np.zeros(known.shape, np.float32)
-    field[known] = local
-    shape = total.mask.shape
-    return FieldMap(
-        place(field, box, shape), total.noise_ppm, total.magnitude, total.mask, total.geometry
-    )
-
-
-@dataclass(frozen=True)
-class _Data:
-    """What is fitted: the voxels of the mask, as vectors, within a padded grid.
-
-    ``terms`` are the weighted polynomials, orthonormal: shape (5, voxels).
-    """
-
-    geometry: Geometry
-    mask: Bool
-    values: Float32
-    weights: Float32
-    terms: Float32
-
-    def with_values(self, values: Float32) -> _Data:
-        return _Data(self.geometry, self.mask, values, self.weights, self.terms)
-
-    def scatter(self, values: Float32) -> Float32:
-        """Return the volume with ``values`` in the mask and zero elsewhere."""
-        volume = np.zeros(self.mask.shape, np.float32)
-        volume[self.mask] = values
-        return volume
-
-    def without_terms(self, weighted: Float32) -> Float32:
-        """Return weighted values less their best fit by the polynomials."""
-        # einsum sums in one fixed order; BLAS would in one that depends on its threads
-        amounts = np.einsum("tv,v->t", self.terms, weighted, dtype=np.float64)
-        out = weighted.copy()
-        for amount, term in zip(amounts.astype(np.float32), self.terms, strict=True):
-            out -= amount * term
-        return out
-
-    def terms_of(self, values: Float32) -> Float32:
-        """Return the best weighted fit of ``values`` by the polynomials."""
-        weighted = self.weights * values
-        fit = weighted - self.without_terms(weighted)
-        return np.divide(fit, self.weights, out=np.zeros_like(fit), where=self.weights > 0)
-
-
-def _data(brain: FieldMap, geometry: Geometry) -> _Data:
-    weights = brain.weights()[brain.mask]
-    return _Data(
-        geometry,
-        pad(brain.mask, geometry.shape),
-        brain.field_ppm[brain.mask],
-        weights,
-        _orthonormal_terms(brain.mask, brain.geometry, weights),
-    )
-
-
-def _orthonormal_terms(mask: Bool, geometry: Geometry, weights: Float32) -> Float32:
-    """Return 1, x, y, z and x^2 + y^2 + z^2 in the mask, weighted and made orthonormal.
-
-    The squared distance is the one quadratic that no outer source can make: shims that only
-    nearly solve Laplace's equation and left-over coil phase do.
-    """
-    axes = [
-        (index - (n - 1) / 2) * voxel
-        for index, n, voxel in zip(np.nonzero(mask), mask.shape, geometry.voxel_mm, strict=True)
-    ]
-    x, y, z = (axis / 100 for axis in axes)  # about one at the edge of a head
-    terms: list[NDArray[np.float64]] = []
-    for term in (np.ones_like(x), x, y, z, x * x + y * y + z * z):
-        rest = term * weights
-        for other in terms:
-            rest = rest - np.sum(other * rest) * other
-        norm = np.sqrt(np.sum(rest * rest))
-        # a mask that is flat along an axis has no linear term there
-        terms.append(rest / norm if norm > 1e-6 * np.sqrt(x.size) else np.zeros_like(rest))
-    return np.stack(terms).astype(np.float32)
-
-
-def _outer_sources(
-    data: _Data, regularisation: float, tolerance: float, max_iterations: int
-) -> Float32:
-    """Return the sources outside the mask, on the padded grid, whose field fits the data."""
-    kernel = dipole_kernel(data.geometry)
-    outside = ~data.mask
-
-    def back(weighted: Float32) -> Float32:
-        volume = data.scatter(data.weights * data.without_terms(weighted))
-        return convolve(volume, kernel) * outside
-
-    def normal(sources: Float32) -> Float32:
-        image = back(data.weights * convolve(sources, kernel)[data.mask])
-        image += np.float32(regularisation) * sources
-        return image
-
-    right_side = back(data.weights * data.values)
-    return conjugate_gradient(
-        normal, right_side, tolerance=tolerance, max_iterations=max_iterations
-    ).value
-
-
-def _outer_field(sources: Float32, data: _Data) -> Float32:
-    """Return the field in the mask of those sources that lie outside of it."""
-    return convolve(sources * ~data.mask, dipole_kernel(data.geometry))[data.mask]
-
-
-def _factors(geometry: Geometry, coarse_voxel_mm: float) -> Factors:
-    """Return how many voxels along each axis make one of the coarse grid."""
-    x, y, z = (max(1, round(coarse_voxel_mm / voxel)) for voxel in geometry.voxel_mm)
-    return x, y, z
-
-
-def _padded_to_multiples(geometry: Geometry, margin_mm: float, factors: Factors) -> Geometry:
-    """Return the padded geometry, of a size that the coarse grid divides without a rest."""
-    x, y, z = (
-        factor * fft.next_fast_len(-(-(n + margin) // factor), real=True)
-        for n, margin, factor in zip(
-            geometry.shape, margin_voxels(geometry, margin_mm), factors, strict=True
-        )
-    )
-    return geometry.with_shape((x, y, z))
-
-
-def _coarsened(data: _Data, factors: Factors) -> _Data:
-    """Return weighted means over blocks, where at least half of a block lies in the mask."""
-    counts = _block_sums(data.mask.astype(np.float32), factors)
-    weight_sums = _block_sums(data.scatter(data.weights**2), factors)
-    sums = _block_sums(data.scatter(data.weights**2 * data.values), factors)
-    mask = (2 * counts >= np.prod(factors)) & (weight_sums > 0)
-    x, y, z = (v * f for v, f in zip(data.geometry.voxel_mm, factors, strict=True))
-    geometry = Geometry(mask.shape, (x, y, z), data.geometry.b0_direction)
-    weights = np.sqrt(weight_sums[mask] / np.prod(factors), dtype=np.float32)
-    values = sums[mask] / weight_sums[mask]
-    return _Data(geometry, mask, values, weights, _orthonormal_terms(mask, geometry, weights))
-
-
-def _block_sums(volume: Float32, factors: Factors) -> Float32:
-    (nx, ny, nz), (fx, fy, fz) = volume.shape, factors
-    return volume.reshape(nx // fx, fx, ny // fy, fy, nz // fz, fz).sum(axis=(1, 3, 5))
+    return total.with_values(local)

@@ -6,13 +6,16 @@ space or in frequency.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import (
+    Bool,
     Float32,
     Geometry,
     dipole_kernel,
@@ -23,6 +26,7 @@ from bids_qsm.numerics.geometry import (
     padded_geometry,
 )
 from bids_qsm.numerics.inversion.solver import (
+    band_edge_penalty,
     inner,
     laplacian_spectrum,
     magnitude_edges,
@@ -32,6 +36,9 @@ from bids_qsm.numerics.inversion.solver import (
 RELAXATION = np.float32(1.7)
 """Over-relaxation of all splittings; 1 is plain ADMM, 2 the limit of convergence."""
 _NEWTON_STEPS = 4
+_OUTSIDE = np.uint8(8)
+_POLYNOMIAL_TERMS = 5
+"""1, x, y, z and x^2 + y^2 + z^2: what no source, or only a far one, can make."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +48,18 @@ class Problem:
     Attributes
     ----------
     field, weight : ndarray of float32, shape (x, y, z)
-        Field in ppm, and squared weights of mean about one, which is the data splitting's penalty.
+        Field in ppm, and squared weights over the penalty of the data's splitting.
     radians_per_ppm : float32
         Phase of a shift of 1 ppm, if complex signals are compared; 0: fields are.
-    edge_penalty, threshold : float32
-        Penalty of the gradient's splitting, and the edge (ppm) that it shrinks to nothing; the
-        weight of the edges in the cost is their product.
-    free : ndarray of uint8, shape (x, y, z)
-        Bit *i* is set where the gradient along axis *i* is not penalised.
+    edge_penalty : float32
+        Penalty of the gradient's splitting.
+    thresholds : ndarray of float32, shape (2,)
+        The edge (ppm) that it shrinks to nothing, inside and outside the mask; the weight of the
+        edges in the cost is the product of penalty and threshold.
+    flags : ndarray of uint8, shape (x, y, z)
+        Bits 0 to 2 are set where the gradient along that axis is not penalised, bit 3 outside.
+    polynomial : ndarray of float64, shape (5, 5)
+        Inverse normal matrix of a polynomial that the data leave free; zero where there is none.
     geometry : Geometry
     """
 
@@ -56,8 +67,9 @@ class Problem:
     weight: Float32
     radians_per_ppm: np.float32
     edge_penalty: np.float32
-    threshold: np.float32
-    free: np.ndarray
+    thresholds: Float32
+    flags: NDArray[np.uint8]
+    polynomial: NDArray[np.float64]
     geometry: Geometry
 
     @staticmethod
@@ -67,29 +79,100 @@ class Problem:
         strength: float,
         threshold: float,
         margin_mm: float,
+        data_pace: float = 1.0,
         radians_per_ppm: float = 0.0,
         edge_fraction: float = 0.0,
+        background_price: float | None = None,
     ) -> Problem:
         """Return the problem of a field map within a margin of zeros.
 
-        ``strength`` is the weight of the edges, and ``edge_fraction`` the share of the magnitude's
-        differences that are taken for edges of the map too, and are free.
+        Parameters
+        ----------
+        brain : FieldMap
+            Boxed.
+        strength : float
+            Weight of the edges against the noise-weighted data.
+        threshold : float
+            Edges (ppm) shrink by this in a step; it changes the speed, not the solution.
+        margin_mm : float
+            Zeros around the brain.
+        data_pace : float
+            Mean squared weight over the penalty of the data's splitting; speed, not the solution.
+        radians_per_ppm : float
+            See the attribute.
+        edge_fraction : float
+            Share of the magnitude's differences that are edges of the map too, and are free.
+        background_price : float or None
+            What edges between voxels of which one is outside the mask cost, against those within.
+            If it is given, a polynomial is free, too; None takes all edges for the same.
         """
         geometry = padded_geometry(brain.geometry, margin_voxels(brain.geometry, margin_mm))
-        free = np.zeros(geometry.shape, np.uint8)
-        if edge_fraction > 0:
-            edges = magnitude_edges(brain.magnitude, brain.mask, edge_fraction, brain.geometry)
-            bits = (edges * np.array([1, 2, 4], np.uint8)[:, None, None, None]).sum(0)
-            free = pad(bits.astype(np.uint8), geometry.shape)
+        flags = _flags(brain, geometry, edge_fraction)
+        outside = 1.0 if background_price is None else background_price
+        weight = pad(np.float32(data_pace) * brain.weights() ** 2, geometry.shape)
+        polynomial = np.zeros((_POLYNOMIAL_TERMS, _POLYNOMIAL_TERMS))
+        if background_price is not None:
+            matrix = _normal_matrix(weight, *_coordinates(geometry)).sum(axis=0)
+            # a mask that is flat along an axis has no linear term there
+            polynomial = np.linalg.pinv(matrix, rcond=1e-9, hermitian=True)
         return Problem(
             pad(brain.field_ppm, geometry.shape),
-            pad(brain.weights(), geometry.shape) ** 2,
+            weight,
             np.float32(radians_per_ppm),
-            np.float32(strength / threshold),
-            np.float32(threshold),
-            free,
+            np.float32(data_pace * strength / threshold),
+            np.float32(threshold) * np.array([1, outside], np.float32),
+            flags,
+            polynomial,
             geometry,
         )
+
+
+def _flags(brain: FieldMap, geometry: Geometry, edge_fraction: float) -> NDArray[np.uint8]:
+    flags = np.zeros(geometry.shape, np.uint8)
+    if edge_fraction > 0:
+        edges = magnitude_edges(brain.magnitude, brain.mask, edge_fraction, brain.geometry)
+        bits = (edges * np.array([1, 2, 4], np.uint8)[:, None, None, None]).sum(0)
+        flags = pad(bits.astype(np.uint8), geometry.shape)
+    flags[~_within(pad(brain.mask, geometry.shape))] = _OUTSIDE
+    return flags
+
+
+def _within(mask: Bool) -> Bool:
+    """Return the voxels of which the next one along each axis is in the mask too."""
+    inside = mask.copy()
+    for axis in range(3):
+        inside &= np.roll(mask, -1, axis)
+    return inside
+
+
+def _coordinates(geometry: Geometry) -> tuple[Float32, Float32, Float32]:
+    """Return the position along each axis, about -1 to 1 within a head."""
+    x, y, z = (
+        ((np.arange(n) - (n - 1) / 2) * voxel / 100).astype(np.float32)
+        for n, voxel in zip(geometry.shape, geometry.voxel_mm, strict=True)
+    )
+    return x, y, z
+
+
+@dataclass
+class State:
+    """What is handed from one iteration to the next; ``field`` is that of the map."""
+
+    edges: Float32
+    split: Float32
+    dual: Float32
+    field: Float32
+    chi: Float32
+
+    @staticmethod
+    def zero(shape: tuple[int, int, int]) -> State:
+        """Return the start at a map of zeros."""
+        return State(
+            np.zeros((3, *shape), np.float32), *(np.zeros(shape, np.float32) for _ in range(4))
+        )
+
+
+DataStep = Callable[[Problem, Float32, Float32, Float32], None]
 
 
 def total_variation(problem: Problem, max_iterations: int, tolerance: float) -> Float32:
@@ -102,51 +185,115 @@ def total_variation(problem: Problem, max_iterations: int, tolerance: float) -> 
     Bilgic 2014, 10.1002/mrm.25029; Milovic 2018, 10.1002/mrm.27073; Eckstein and Bertsekas 1992,
     10.1007/BF01581204 (over-relaxation).
     """
+    state = State.zero(problem.geometry.shape)
+    if problem.radians_per_ppm:
+        # a signal far from the one measured might settle a turn away from it: start there
+        state.field += problem.field
+        state.split += problem.field
+    advance(state, problem, data_step, max_iterations, tolerance)
+    return state.chi
+
+
+def advance(
+    state: State, problem: Problem, step: DataStep, max_iterations: int, tolerance: float
+) -> None:
+    """Iterate until the map changes, in one iteration, by less than ``tolerance`` of its size."""
     shape, steps = problem.geometry.shape, step_sizes(problem.geometry)
     kernel = dipole_kernel(problem.geometry)
     inverse = kernel**2
     inverse += problem.edge_penalty * laplacian_spectrum(problem.geometry, steps)
+    inverse += band_edge_penalty(problem.geometry)
     inverse[0, 0, 0] = 1  # the mean is free: any value but 0
     np.reciprocal(inverse, out=inverse)
-    edges = np.zeros((3, *shape), np.float32)
-    # a signal far from the one measured might settle a turn away from it: start there
-    start = 1 if problem.radians_per_ppm else 0
-    field, split = (np.float32(start) * problem.field for _ in range(2))
-    dual, chi = (np.zeros(shape, np.float32) for _ in range(2))
     edge_target = np.empty(shape, np.float32)
     for _ in range(max_iterations):
-        data_step(problem, field, split, dual)
-        _edge_target(edges, steps, problem.threshold, problem.free, edge_target)
-        chi_spectrum, field_spectrum = forward_fft(field), forward_fft(edge_target)
+        step(problem, state.field, state.split, state.dual)
+        edge_target_of(state.edges, steps, problem.thresholds, problem.flags, edge_target)
+        chi_spectrum, field_spectrum = forward_fft(state.field), forward_fft(edge_target)
         _combine(chi_spectrum, field_spectrum, kernel, inverse, problem.edge_penalty)
-        change = chi
-        chi = inverse_fft(chi_spectrum, shape)
-        field = inverse_fft(field_spectrum, shape)
-        _edge_step(chi, edges, steps, problem.threshold, problem.free)
-        change -= chi
-        if inner(change, change) <= tolerance**2 * inner(chi, chi):
+        change, state.chi = state.chi, inverse_fft(chi_spectrum, shape)
+        state.field = inverse_fft(field_spectrum, shape)
+        edge_step(state.chi, state.edges, steps, problem.thresholds, problem.flags)
+        change -= state.chi
+        if inner(change, change) <= tolerance**2 * inner(state.chi, state.chi):
             break
-    return chi
 
 
 def data_step(problem: Problem, field: Float32, split: Float32, dual: Float32) -> None:
     """Move the split-off field and its dual on; leave in ``field`` what the model's should be."""
     if problem.radians_per_ppm:
         _signal_step(field, split, dual, problem.field, problem.weight, problem.radians_per_ppm)
-    else:
-        _field_step(field, split, dual, problem.field, problem.weight)
+        return
+    axes = _coordinates(problem.geometry)
+    moments = _relax(field, split, dual, problem.field, problem.weight, *axes).sum(axis=0)
+    amounts = np.einsum("ij,j->i", problem.polynomial, moments).astype(np.float32)
+    _field_step(field, split, dual, problem.field, problem.weight, *axes, amounts)
 
 
 @numba.njit(parallel=True, cache=True)
-def _field_step(field, split, dual, measured, weight):  # type: ignore[no-untyped-def]
+def _normal_matrix(weight, xs, ys, zs):  # type: ignore[no-untyped-def]
+    """Return the normal matrix of the polynomial, a part for each x.
+
+    What counts in the data step is the weight over the weight plus one, its penalty.
+    """
+    nx, ny, nz = weight.shape
+    parts = np.zeros((nx, _POLYNOMIAL_TERMS, _POLYNOMIAL_TERMS))
+    for x in numba.prange(nx):
+        terms = np.empty(_POLYNOMIAL_TERMS)
+        for y in range(ny):
+            for z in range(nz):
+                if weight[x, y, z] > 0:
+                    share = weight[x, y, z] / (weight[x, y, z] + np.float32(1))
+                    _set_terms(terms, xs[x], ys[y], zs[z])
+                    for i in range(_POLYNOMIAL_TERMS):
+                        for j in range(_POLYNOMIAL_TERMS):
+                            parts[x, i, j] += share * terms[i] * terms[j]
+    return parts
+
+
+@numba.njit(cache=True)
+def _set_terms(terms, x, y, z):  # type: ignore[no-untyped-def]
+    terms[0], terms[1], terms[2], terms[3] = 1.0, x, y, z
+    terms[4] = x * x + y * y + z * z
+
+
+@numba.njit(parallel=True, cache=True)
+def _relax(field, split, dual, measured, weight, xs, ys, zs):  # type: ignore[no-untyped-def]
+    """Write the relaxed field plus dual; return what the polynomial sees of the misfit."""
     relax, one = RELAXATION, np.float32(1)
     nx, ny, nz = field.shape
+    parts = np.zeros((nx, _POLYNOMIAL_TERMS))
     for x in numba.prange(nx):
+        terms = np.empty(_POLYNOMIAL_TERMS)
         for y in range(ny):
             for z in range(nz):
                 new = relax * field[x, y, z] + (one - relax) * split[x, y, z] + dual[x, y, z]
+                field[x, y, z] = new
+                if weight[x, y, z] > 0:
+                    share = weight[x, y, z] / (weight[x, y, z] + one)
+                    misfit = share * (measured[x, y, z] - new)
+                    _set_terms(terms, xs[x], ys[y], zs[z])
+                    for i in range(_POLYNOMIAL_TERMS):
+                        parts[x, i] += misfit * terms[i]
+    return parts
+
+
+@numba.njit(parallel=True, cache=True)
+def _field_step(  # type: ignore[no-untyped-def]
+    field, split, dual, measured, weight, xs, ys, zs, amounts
+):
+    """From the relaxed field make the split-off one, its dual, and the model's next field."""
+    one = np.float32(1)
+    nx, ny, nz = field.shape
+    for x in numba.prange(nx):
+        for y in range(ny):
+            across = amounts[0] + amounts[1] * xs[x] + amounts[2] * ys[y]
+            squares = xs[x] ** 2 + ys[y] ** 2
+            for z in range(nz):
+                free = across + amounts[3] * zs[z] + amounts[4] * (squares + zs[z] ** 2)
+                new = field[x, y, z]
                 share = weight[x, y, z] / (weight[x, y, z] + one)
-                dual[x, y, z] = share * (new - measured[x, y, z])
+                dual[x, y, z] = share * (new - measured[x, y, z] + free)
                 split[x, y, z] = new - dual[x, y, z]
                 field[x, y, z] = new - 2 * dual[x, y, z]
 
@@ -186,19 +333,20 @@ def _signal_step(field, split, dual, measured, weight, scale):  # type: ignore[n
 
 
 @numba.njit(cache=True)
-def _keep(edges, x, y, z, threshold, free):  # type: ignore[no-untyped-def]
+def _keep(edges, x, y, z, thresholds, flags):  # type: ignore[no-untyped-def]
     """Return the factor by which soft thresholding shrinks the penalised part of an edge."""
-    bits = free[x, y, z]
+    bits = flags[x, y, z]
     squared = np.float32(0)
     for axis in range(3):
         if not (bits >> axis) & 1:
             squared += edges[axis, x, y, z] ** 2
     size = np.sqrt(squared)
+    threshold = thresholds[(bits >> 3) & 1]
     return np.float32(1) - threshold / size if size > threshold else np.float32(0)
 
 
 @numba.njit(parallel=True, cache=True)
-def _edge_step(chi, edges, steps, threshold, free):  # type: ignore[no-untyped-def]
+def edge_step(chi, edges, steps, thresholds, flags):  # type: ignore[no-untyped-def]
     """Take the gradient of ``chi`` into ``edges``."""
     relax, one = RELAXATION, np.float32(1)
     nx, ny, nz = chi.shape
@@ -208,9 +356,9 @@ def _edge_step(chi, edges, steps, threshold, free):  # type: ignore[no-untyped-d
             y1 = y + 1 if y + 1 < ny else 0
             for z in range(nz):
                 z1 = z + 1 if z + 1 < nz else 0
-                bits = free[x, y, z]
+                bits = flags[x, y, z]
                 here = chi[x, y, z]
-                keep = _keep(edges, x, y, z, threshold, free)
+                keep = _keep(edges, x, y, z, thresholds, flags)
                 dx = relax * (chi[x1, y, z] - here) / steps[0]
                 dy = relax * (chi[x, y1, z] - here) / steps[1]
                 dz = relax * (chi[x, y, z1] - here) / steps[2]
@@ -226,16 +374,16 @@ def _edge_step(chi, edges, steps, threshold, free):  # type: ignore[no-untyped-d
 
 
 @numba.njit(cache=True)
-def _next_edge(edges, axis, x, y, z, threshold, free):  # type: ignore[no-untyped-def]
+def _next_edge(edges, axis, x, y, z, thresholds, flags):  # type: ignore[no-untyped-def]
     """Return the split variable less the dual: what the gradient should be next."""
     edge = edges[axis, x, y, z]
-    if (free[x, y, z] >> axis) & 1:
+    if (flags[x, y, z] >> axis) & 1:
         return edge
-    return (np.float32(2) * _keep(edges, x, y, z, threshold, free) - np.float32(1)) * edge
+    return (np.float32(2) * _keep(edges, x, y, z, thresholds, flags) - np.float32(1)) * edge
 
 
 @numba.njit(parallel=True, cache=True)
-def _edge_target(edges, steps, threshold, free, out):  # type: ignore[no-untyped-def]
+def edge_target_of(edges, steps, thresholds, flags, out):  # type: ignore[no-untyped-def]
     """Write the adjoint of the gradient of the edges that ``chi`` should have next."""
     _, nx, ny, nz = edges.shape
     for x in numba.prange(nx):
@@ -244,18 +392,18 @@ def _edge_target(edges, steps, threshold, free, out):  # type: ignore[no-untyped
                 # index -1 is the last voxel: periodic
                 out[x, y, z] = (
                     (
-                        _next_edge(edges, 0, x - 1, y, z, threshold, free)
-                        - _next_edge(edges, 0, x, y, z, threshold, free)
+                        _next_edge(edges, 0, x - 1, y, z, thresholds, flags)
+                        - _next_edge(edges, 0, x, y, z, thresholds, flags)
                     )
                     / steps[0]
                     + (
-                        _next_edge(edges, 1, x, y - 1, z, threshold, free)
-                        - _next_edge(edges, 1, x, y, z, threshold, free)
+                        _next_edge(edges, 1, x, y - 1, z, thresholds, flags)
+                        - _next_edge(edges, 1, x, y, z, thresholds, flags)
                     )
                     / steps[1]
                     + (
-                        _next_edge(edges, 2, x, y, z - 1, threshold, free)
-                        - _next_edge(edges, 2, x, y, z, threshold, free)
+                        _next_edge(edges, 2, x, y, z - 1, thresholds, flags)
+                        - _next_edge(edges, 2, x, y, z, thresholds, flags)
                     )
                     / steps[2]
                 )

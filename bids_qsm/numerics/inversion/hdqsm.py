@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 
 import numba
 import numpy as np
 
 from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import Float32, convolve, crop, forward_fft, inverse_fft, place
-from bids_qsm.numerics.inversion.solver import inner
-from bids_qsm.numerics.inversion.tv import (
-    _DATA_PENALTY,
-    _LEAST_NOISE,
-    _RELAXATION,
-    _combine,
-    _data_step,
-    _edge_step,
-    _edge_target,
-    _noise_ppm,
-    _Problem,
-    _spread_ppm,
+from bids_qsm.numerics.geometry import Float32, convolve, crop, dipole_kernel, place
+from bids_qsm.numerics.inversion.admm import (
+    RELAXATION,
+    Problem,
+    State,
+    advance,
+    data_step,
 )
+from bids_qsm.numerics.inversion.solver import edge_strength
 
 
 def hd_qsm(
@@ -74,14 +69,13 @@ def hd_qsm(
     Lambert 2022, 10.1002/mrm.29218; Milovic 2022, 10.1002/mrm.28957 (the first stage).
     """
     brain, box = local.boxed()
-    spread = _spread_ppm(brain)
-    if spread == 0:
+    strength, spread = edge_strength(brain, regularisation)
+    if not spread:
         return np.zeros(local.mask.shape, np.float32)
-    noise = max(_noise_ppm(brain), _LEAST_NOISE * spread)
-    threshold = edge_scale * spread
-    problem = _Problem.of(
-        brain, regularisation * noise**2 / spread / threshold, threshold, margin_mm
+    problem = Problem.of(
+        brain, strength=strength, threshold=edge_scale * spread, margin_mm=margin_mm
     )
+    noise = np.sqrt(edge_strength(brain, 1.0)[0] * spread)
     stages = ((first_iterations, 0.0), (max_iterations, tolerance))
     found = _two_stages(problem, np.float32(outlier * noise), stages)
     inside = np.where(brain.mask, crop(found, brain.mask.shape), np.float32(0))
@@ -89,69 +83,37 @@ def hd_qsm(
 
 
 def _two_stages(
-    problem: _Problem, limit: np.float32, stages: tuple[tuple[int, float], tuple[int, float]]
+    problem: Problem, limit: np.float32, stages: tuple[tuple[int, float], tuple[int, float]]
 ) -> Float32:
     """Return the susceptibility on the padded grid; a stage is its iterations and tolerance."""
-    shape = problem.geometry.shape
-    state = _State(
-        np.zeros((3, *shape), np.float32), *(np.zeros(shape, np.float32) for _ in range(3))
-    )
-    weights = np.sqrt(_DATA_PENALTY * problem.share / (1 - problem.share))
-    _advance(state, problem, _absolute_data_step, limit * weights / _DATA_PENALTY, stages[0])
-    state.field = convolve(state.chi, problem.kernel)
+    state = State.zero(problem.geometry.shape)
+    weights = np.sqrt(problem.weight)
+    advance(state, problem, partial(_absolute_data_step, limit * weights), *stages[0])
+    state.field = convolve(state.chi, dipole_kernel(problem.geometry))
     misfit = weights * np.abs(state.field - problem.field)
-    squares = weights**2 * np.minimum(1, limit / np.maximum(misfit, limit))
-    state.data[:] = state.field  # no dual: that of the first stage is of another size
-    _advance(state, problem, _data_step, squares / (squares + _DATA_PENALTY), stages[1])
+    weakened = problem.weight * np.minimum(1, limit / np.maximum(misfit, limit))
+    state.split[:] = state.field
+    state.dual[:] = 0  # that of the first stage is of another size
+    advance(state, replace(problem, weight=weakened), data_step, *stages[1])
     return state.chi
 
 
-@dataclass
-class _State:
-    """What ADMM hands from one iteration, and one stage, to the next."""
-
-    edges: Float32
-    data: Float32
-    chi: Float32
-    field: Float32
-
-
-def _advance(
-    state: _State,
-    problem: _Problem,
-    data_step: Callable[..., None],
-    limit_or_share: Float32,
-    stop: tuple[int, float],
+def _absolute_data_step(
+    limit: Float32, problem: Problem, field: Float32, split: Float32, dual: Float32
 ) -> None:
-    """Iterate until the map changes little, or often enough."""
-    shape = problem.geometry.shape
-    target = np.empty(shape, np.float32)
-    for _ in range(stop[0]):
-        data_step(state.field, state.data, problem.field, limit_or_share)
-        _edge_target(state.edges, problem.steps, problem.threshold, target)
-        chi_spectrum, field_spectrum = forward_fft(state.field), forward_fft(target)
-        _combine(
-            chi_spectrum, field_spectrum, problem.kernel, problem.inverse, problem.edge_penalty
-        )
-        change, state.chi = state.chi, inverse_fft(chi_spectrum, shape)
-        state.field = inverse_fft(field_spectrum, shape)
-        _edge_step(state.chi, state.edges, problem.steps, problem.threshold)
-        change -= state.chi
-        if inner(change, change) <= stop[1] ** 2 * inner(state.chi, state.chi):
-            break
+    """Do what the squared misfit's step does: here the dual is the misfit, up to the limit."""
+    _limited_step(field, split, dual, problem.field, limit)
 
 
 @numba.njit(parallel=True, cache=True)
-def _absolute_data_step(field, data, measured, limit):  # type: ignore[no-untyped-def]
-    """Do what the squared misfit's step does: here the dual is the misfit, up to the limit."""
-    relax, one = _RELAXATION, np.float32(1)
+def _limited_step(field, split, dual, measured, limit):  # type: ignore[no-untyped-def]
+    relax, one = RELAXATION, np.float32(1)
     nx, ny, nz = field.shape
     for x in numba.prange(nx):
         for y in range(ny):
             for z in range(nz):
-                most, here = limit[x, y, z], measured[x, y, z]
-                dual = min(max(data[x, y, z] - here, -most), most)
-                split = data[x, y, z] - dual
-                new = relax * field[x, y, z] + (one - relax) * split + dual
-                data[x, y, z] = new
-                field[x, y, z] = new - 2 * min(max(new - here, -most), most)
+                most = limit[x, y, z]
+                new = relax * field[x, y, z] + (one - relax) * split[x, y, z] + dual[x, y, z]
+                dual[x, y, z] = min(max(new - measured[x, y, z], -most), most)
+                split[x, y, z] = new - dual[x, y, z]
+                field[x, y, z] = new - 2 * dual[x, y, z]

@@ -7,14 +7,15 @@ from numpy.typing import NDArray
 
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import Float32, forward_fft, inverse_fft
+from bids_qsm.numerics.inversion.admm import edge_step, edge_target_of
 from bids_qsm.numerics.inversion.solver import (
     Domain,
+    edge_strength,
     inner,
     laplacian_spectrum,
     step_sizes,
     weighted_least_squares,
 )
-from bids_qsm.numerics.inversion.tv import _edge_step, _edge_target, _spread_ppm
 
 
 def rts(
@@ -69,8 +70,8 @@ def rts(
     if not 0 < threshold < 2 / 3:
         raise ValueError(f"The threshold of RTS must lie between 0 and 2/3, got {threshold}.")
     domain = Domain.of(local, margin_mm)
-    spread = _spread_ppm(domain.brain)
-    if spread == 0:
+    _, spread = edge_strength(domain.brain, regularisation)
+    if not spread:
         return np.zeros(domain.shape, np.float32)
     conditioned = (np.abs(domain.kernel) > np.float32(threshold)).astype(np.float32)
     # what is sought is the map times the kernel's magnitude: all its frequencies pass alike
@@ -109,15 +110,16 @@ def _fill_in(
     np.reciprocal(inverse, out=inverse)
     edges = np.zeros((3, *shape), np.float32)
     chi, target = np.zeros(shape, np.float32), np.empty(shape, np.float32)
+    flags, thresholds = np.zeros(shape, np.uint8), np.full(2, threshold)
     max_iterations, tolerance = stop
     for _ in range(max_iterations):
-        _edge_target(edges, steps, threshold, target)
+        edge_target_of(edges, steps, thresholds, flags, target)
         spectrum = forward_fft(target)
         spectrum *= penalty
         spectrum += known
         spectrum *= inverse
         change, chi = chi, inverse_fft(spectrum, shape)
-        _edge_step(chi, edges, steps, threshold)
+        edge_step(chi, edges, steps, thresholds, flags)
         change -= chi
         if inner(change, change) <= tolerance**2 * inner(chi, chi):
             break

@@ -29,6 +29,11 @@ from bids_qsm.numerics.geometry import (
     place,
 )
 
+_BAND_EDGE = np.float32(0.84)
+"""Share of the highest frequency from which oblique data are held back."""
+_BAND_EDGE_PENALTY = 30.0
+"""Against the kernel's square, of 0.4 at most."""
+
 
 def inner(a: Float32, b: Float32) -> float:
     """Return the inner product of two equally shaped arrays, summed in float64.
@@ -121,6 +126,23 @@ def laplacian_spectrum(geometry: Geometry, steps: Float32) -> Float32:
     for k, voxel, step in zip(frequencies(geometry), geometry.voxel_mm, steps, strict=True):
         total = total + (2 * np.sin(np.pi * k * np.float32(voxel)) / step) ** 2
     return np.asarray(total, np.float32)
+
+
+def band_edge_penalty(geometry: Geometry) -> Float32:
+    """Return what holds back frequencies at the band's edge where B0 is oblique (half spectrum).
+
+    Odd functions of a frequency, as the dipole kernel's mixed terms, have no value where it is
+    both the highest and the lowest: near there an oblique kernel jumps, and the field of sharp
+    sources rings.  The penalty grows with the jump; along the voxel axes it is nil.
+    """
+    b = geometry.b0_direction
+    total: Float32 = np.zeros(1, np.float32)
+    for i, (k, voxel) in enumerate(zip(frequencies(geometry), geometry.voxel_mm, strict=True)):
+        jump = sum((2 * b[i] * b[j]) ** 2 for j in range(3) if j != i)
+        share = (np.abs(k) * np.float32(2 * voxel) - _BAND_EDGE) / (1 - _BAND_EDGE)
+        rise = np.sin(np.clip(share, 0, 1) * np.float32(np.pi / 2)) ** 2
+        total = np.asarray(total + _BAND_EDGE_PENALTY * jump * rise, np.float32)
+    return total
 
 
 def edge_strength(brain: FieldMap, regularisation: float) -> tuple[float, float]:

@@ -88,7 +88,7 @@ def _admm(
     """
     shape, steps = problem.geometry.shape, step_sizes(problem.geometry)
     kernel, differences = dipole_kernel(problem.geometry), _difference_spectra(problem.geometry)
-    threshold = problem.threshold
+    threshold = problem.thresholds[0]
     jumps, slopes = (np.zeros((3, *shape), np.float32) for _ in range(2))
     bends = np.zeros((6, *shape), np.float32)
     split, dual, chi, field = (np.zeros(shape, np.float32) for _ in range(4))

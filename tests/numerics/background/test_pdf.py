@@ -8,13 +8,15 @@ import pytest
 from scipy import fft
 
 from bids_qsm.numerics.background import METHODS
-from bids_qsm.numerics.background.pdf import _coarsened, _data, _padded_to_multiples, pdf
+from bids_qsm.numerics.background.outside import Data, coarsened, padded_to_multiples
+from bids_qsm.numerics.background.pdf import pdf
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import Geometry
 
 SHAPE = (48, 45, 38)
 B0 = (0.0, 0.28, 0.96)
 HEAD = (23.0, 22.0, 18.0)
+NO_BLOCKS = {"pdf": {"coarse_voxel_mm": 0.1}}
 
 
 def total_field(field: np.ndarray, mask: np.ndarray, geometry: Geometry) -> FieldMap:
@@ -38,7 +40,7 @@ def relative_rms(left: np.ndarray, right: np.ndarray, where: np.ndarray) -> floa
     return float(np.linalg.norm(left) / np.linalg.norm(right))
 
 
-@pytest.mark.parametrize("method", ["pdf", "vsharp"])
+@pytest.mark.parametrize("method", ["joint", "pdf", "vsharp"])
 def test_field_of_a_sphere_outside_is_removed(method, geometry, head, ball, sphere_field) -> None:
     field = 9 * sphere_field(geometry, (23.0, 22.0, 38.0), 8.0)
     local = METHODS[method](total_field(field, head, geometry))
@@ -46,7 +48,7 @@ def test_field_of_a_sphere_outside_is_removed(method, geometry, head, ball, sphe
     assert relative_rms(local.field_ppm, field, core) < 0.03
 
 
-@pytest.mark.parametrize("method", ["pdf", "vsharp"])
+@pytest.mark.parametrize("method", ["joint", "pdf", "vsharp"])
 def test_field_of_a_sphere_inside_is_kept(method, geometry, head, ball, sphere_field) -> None:
     centre = (20.0, 24.0, 19.0)
     field = sphere_field(geometry, centre, 5.0)
@@ -69,14 +71,14 @@ def test_result_scales_with_the_field_and_flips_with_the_head(method, geometry, 
     flipped = total_field(
         field[:, ::-1], head[:, ::-1], dataclasses.replace(geometry, b0_direction=b0_direction)
     )
-    result = METHODS[method](flipped, **({"coarse_voxel_mm": 0.1} if method == "pdf" else {}))
-    if method == "pdf":  # blocks of coarse voxels begin at one end
-        local = pdf(total, coarse_voxel_mm=0.1).field_ppm
+    result = METHODS[method](flipped, **NO_BLOCKS.get(method, {}))
+    if method in NO_BLOCKS:  # blocks of coarse voxels begin at one end
+        local = METHODS[method](total, **NO_BLOCKS[method]).field_ppm
     difference = result.field_ppm[:, ::-1] - local
     assert np.linalg.norm(difference) < 0.01 * np.linalg.norm(local)
 
 
-@pytest.mark.parametrize("method", ["pdf", "vsharp"])
+@pytest.mark.parametrize("method", ["joint", "pdf", "vsharp"])
 def test_threads_do_not_change_a_bit(method, geometry, head, rng) -> None:
     total = total_field(rng.normal(size=SHAPE), head, geometry)
     results = []
@@ -89,7 +91,7 @@ def test_threads_do_not_change_a_bit(method, geometry, head, rng) -> None:
     np.testing.assert_array_equal(results[0], results[1])
 
 
-@pytest.mark.parametrize("method", ["pdf", "vsharp"])
+@pytest.mark.parametrize("method", ["joint", "pdf", "vsharp"])
 def test_values_that_are_no_numbers_do_not_spread(method, geometry, head, sphere_field) -> None:
     total = total_field(sphere_field(geometry, (23.0, 22.0, 38.0), 8.0), head, geometry)
     total.field_ppm[20:22, 20, 20] = np.nan
@@ -125,8 +127,8 @@ def test_the_coarse_grid_holds_weighted_means(geometry, head, rng) -> None:
     factors = (2, 2, 1)
     total = total_field(rng.normal(size=SHAPE), head, geometry)
     brain, _ = total.boxed()
-    data = _data(brain, _padded_to_multiples(brain.geometry, 10.0, factors))
-    coarse = _coarsened(data, factors)
+    data = Data.of(brain, padded_to_multiples(brain.geometry, 10.0, factors))
+    coarse = coarsened(data, factors)
     assert coarse.geometry.voxel_mm == (3.0, 3.0, 2.0)
     volume, weights = data.scatter(data.values), data.scatter(data.weights**2)
     for x, y, z in ((10, 9, 12), (4, 11, 15)):

@@ -9,9 +9,9 @@ from scipy import optimize
 from bids_qsm.numerics.geometry import crop
 from bids_qsm.numerics.inversion.admm import (
     Problem,
-    _edge_step,
-    _edge_target,
     data_step,
+    edge_step,
+    edge_target_of,
     nearest_signal,
     total_variation,
 )
@@ -89,12 +89,12 @@ def test_edge_kernels_are_those_of_plain_admm(oblique_geometry, rng) -> None:
     split = np.where(free, edges, edges * (1 - kept))
     dual = edges - split
     out = np.empty(shape, np.float32)
-    _edge_target(edges, steps, threshold, bits, out)
+    edge_target_of(edges, steps, threshold, bits, out)
     np.testing.assert_allclose(
         out, gradient_adjoint((split - dual).astype(np.float32), steps), atol=2e-5
     )
 
     chi = rng.normal(size=shape).astype(np.float32)
     relaxed = 1.7 * gradient(chi, steps) - 0.7 * split
-    _edge_step(chi, edges, steps, threshold, bits)
+    edge_step(chi, edges, steps, threshold, bits)
     np.testing.assert_allclose(edges, relaxed + dual, atol=2e-5)

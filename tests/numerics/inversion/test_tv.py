@@ -9,8 +9,7 @@ from scipy import fft
 
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import Geometry, convolve, crop, dipole_kernel, pad
-from bids_qsm.numerics.inversion.solver import gradient, step_sizes
-from bids_qsm.numerics.inversion.tv import _edge_step, _edge_target, tv
+from bids_qsm.numerics.inversion.tv import tv
 
 
 def local_field(field: np.ndarray, mask: np.ndarray, geometry: Geometry, noise=0.0) -> FieldMap:
@@ -124,21 +123,3 @@ def test_unknown_voxels_and_an_empty_field(ball) -> None:
     assert np.abs(found - plain)[ball(geometry, NUCLEUS, 5.0)].max() < 0.005
     nothing = dataclasses.replace(field, field_ppm=np.zeros_like(plain))
     assert not tv(nothing).any()
-
-
-def test_edge_kernels_are_those_of_plain_admm(oblique_geometry, rng) -> None:
-    steps, threshold = step_sizes(oblique_geometry), np.float32(0.8)
-    edges = rng.normal(size=(3, *oblique_geometry.shape)).astype(np.float32)
-    size = np.sqrt((edges**2).sum(0))
-    split = edges * np.maximum(1 - threshold / size, 0)
-    dual = edges - split
-    target = split - dual
-    expected = sum((np.roll(target[i], 1, i) - target[i]) / steps[i] for i in range(3))
-    out = np.empty_like(expected)
-    _edge_target(edges, steps, threshold, out)
-    np.testing.assert_allclose(out, expected, atol=2e-5)
-
-    chi = rng.normal(size=oblique_geometry.shape).astype(np.float32)
-    relaxed = 1.7 * gradient(chi, steps) - 0.7 * split
-    _edge_step(chi, edges, steps, threshold)
-    np.testing.assert_allclose(edges, relaxed + dual, atol=2e-5)
