@@ -17,6 +17,7 @@ from bids_qsm.report.tables import without_side
 
 PARAMAGNETIC = Scale("χ (ppm)", 0.0, 0.15, inside_only=True)
 DIAMAGNETIC = Scale("χ (ppm)", -0.1, 0.0, "gray_r", inside_only=True)
+CHI_SD = Scale("SD of χ (ppm)", lower=0.0, colours="inferno", inside_only=True)
 SWI = Scale("signal (arbitrary units)", lower=0.0, inside_only=True)
 
 
@@ -151,6 +152,14 @@ def _results(maps: Maps) -> Iterator[Picture]:
                 ),
             ),
         )
+        if maps.uncertainty is not None:
+            known = maps.local.mask
+            spread = mosaic(
+                maps.uncertainty.sd_ppm, affine, CHI_SD, region=maps.brain, support=known
+            )
+            caption = "In ppm: what the noise of the field makes of it, and no other error."
+            title = "Standard deviation of χ"
+            yield Picture("Maps", "chisd", title, caption, (("", spread),))
     if maps.relaxation is not None:
         r2star = mosaic(maps.relaxation.r2star_per_s, affine, figures.R2STAR, region=maps.brain)
         yield Picture("Maps", "r2star", "R2*", "In 1/s, fitted to the magnitude.", (("", r2star),))

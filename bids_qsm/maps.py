@@ -41,10 +41,18 @@ class Susceptibility:
 
 @dataclass(frozen=True)
 class ReferencedMap:
-    """Susceptibility relative to a region that has a name."""
+    """Susceptibility relative to a region that has a name; ``voxels`` is None without one."""
 
     region: str
     result: Referenced
+    voxels: Bool | None
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Standard deviation of the published susceptibility."""
+
+    sd_ppm: Float32
 
 
 @dataclass(frozen=True)
@@ -73,3 +81,4 @@ class Maps:
     chi: tuple[ReferencedMap, ...]
     weighted: Weighted | None = None
     sources: Sources | None = None
+    uncertainty: Uncertainty | None = None

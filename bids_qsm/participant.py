@@ -26,7 +26,15 @@ from bids_qsm.execution.steps import Steps
 from bids_qsm.images import Image, load_image, voxel_sizes_mm
 from bids_qsm.job import Job, Journal, digest, work_dir
 from bids_qsm.labelling import Anatomy, Structures, align_anatomy, label_structures
-from bids_qsm.maps import Brain, Maps, ReferencedMap, Susceptibility, TotalField, Weighted
+from bids_qsm.maps import (
+    Brain,
+    Maps,
+    ReferencedMap,
+    Susceptibility,
+    TotalField,
+    Uncertainty,
+    Weighted,
+)
 from bids_qsm.numerics import (
     background,
     coils,
@@ -37,6 +45,7 @@ from bids_qsm.numerics import (
     separation,
     swi,
     two_pass,
+    uncertainty,
     unwrapping,
 )
 from bids_qsm.numerics.coil_combination import combine_coils
@@ -61,6 +70,7 @@ METHODS = {
     "relaxometry": relaxometry.METHODS,
     "swi": swi.METHODS,
     "separation": separation.METHODS,
+    "uncertainty": uncertainty.METHODS,
 }
 """The choices of each step, by its name in :class:`bids_qsm.settings.Processing`."""
 
@@ -121,6 +131,17 @@ def process_series(
             else reference_susceptibility(job, chi, local.mask, structures, relaxation)
         )
 
+        spread = (
+            None
+            if total is None or not referenced
+            else map_uncertainty(
+                job,
+                in_ppm(job, total, magnitude, geometry),
+                total.quality,
+                relaxation,
+                referenced[0],
+            )
+        )
         sources = separate_sources(job, local, referenced, relaxation)
 
         tell("publish")
@@ -136,6 +157,7 @@ def process_series(
             chi=referenced,
             weighted=weighted,
             sources=sources,
+            uncertainty=spread,
         )
         publish(job, maps, anatomy, structures, key, time.perf_counter() - started)
     if settings.work_dir is None:
@@ -358,15 +380,16 @@ def reference_susceptibility(
         The map as it is published; then, where that is another one, relative to the whole brain.
     """
     started = time.perf_counter()
-    whole = ReferencedMap(WHOLE_BRAIN, reference_to(chi.chi_ppm, mask, mask))
+    whole = ReferencedMap(WHOLE_BRAIN, reference_to(chi.chi_ppm, mask, mask), mask)
     wanted = job.settings.processing.reference
     maps: tuple[ReferencedMap, ...] = (whole,)
     if wanted == "none":
-        maps = (ReferencedMap("none", replace(whole.result, chi_ppm=chi.chi_ppm)), whole)
+        maps = (ReferencedMap("none", replace(whole.result, chi_ppm=chi.chi_ppm), None), whole)
     elif wanted != "whole-brain" and structures is not None:
         name, region = find_reference_region(job, structures, mask, relaxation)
         try:
-            maps = (ReferencedMap(name, reference_to(chi.chi_ppm, region, mask)), whole)
+            result = reference_to(chi.chi_ppm, region, mask)
+            maps = (ReferencedMap(name, result, region), whole)
         except ValueError as error:
             job.journal.warn(f"Reference region {name}: {error} The whole brain is taken instead.")
     elif wanted not in ("whole-brain", "auto"):
@@ -386,6 +409,43 @@ def find_reference_region(
     found = csf_reference_region(structures.labels, structures.atlas.table, mask, r2star_per_s)
     job.journal.warn(*found.warnings)
     return "lateral-ventricle CSF", found.mask
+
+
+def map_uncertainty(
+    job: Job,
+    total: FieldMap,
+    quality: Float32,
+    relaxation: Relaxation | None,
+    chi: ReferencedMap,
+) -> Uncertainty | None:
+    """Map how well susceptibility is known, where it is asked for, by making it anew."""
+    if "uncertainty" not in job.settings.extra_steps:
+        return None
+    if not np.isfinite(total.noise_ppm).any():
+        job.journal.warn("The noise of the field is not known: uncertainty cannot be mapped.")
+        return None
+    processing, seed = job.settings.processing, job.settings.random_seed
+    reduce, reduction_options = method(processing, "artefact_reduction")
+    first = reconstruction(job, relaxation)
+
+    def again(noisy: FieldMap) -> tuple[Float32, Bool]:
+        chi_ppm, mask = first(noisy)
+        chi_ppm = reduce(noisy, quality, chi_ppm, first, **reduction_options)
+        if chi.voxels is not None:
+            chi_ppm = reference_to(chi_ppm, chi.voxels, mask).chi_ppm
+        return chi_ppm, mask
+
+    function, options = method(processing, "uncertainty")
+    reference = None if chi.voxels is None else digest(chi.voxels)
+    spread = job.steps.run(
+        "uncertainty",
+        Uncertainty,
+        lambda _: Uncertainty(function(total, again, seed, **options)),
+        {"method": function.__name__, "seed": seed, "reference": reference, **options},
+        after=["artefact_reduction"],
+    )
+    note(job, "uncertainty", options, job.steps.seconds("uncertainty"))
+    return spread
 
 
 def separate_sources(

@@ -157,6 +157,8 @@ def write_maps(writer: Writer, maps: Maps) -> None:
         writer.image("qsm_mask", like(maps.local.mask))
     if maps.chi:
         writer.image("chi", like(maps.chi[0].result.chi_ppm))
+    if maps.uncertainty is not None:
+        writer.image("chi_sd", like(maps.uncertainty.sd_ppm))
     if maps.sources is not None:
         writer.image("paramagnetic", like(maps.sources.paramagnetic_ppm))
         writer.image("diamagnetic", like(maps.sources.diamagnetic_ppm))

@@ -80,6 +80,7 @@ class Processing:
     relaxometry: Method = dataclasses.field(default_factory=lambda: Method("nonlinear"))
     swi: Method = dataclasses.field(default_factory=lambda: Method("clear"))
     separation: Method = dataclasses.field(default_factory=lambda: Method("gre"))
+    uncertainty: Method = dataclasses.field(default_factory=lambda: Method("replay"))
     reference: str = "auto"
 
 

@@ -27,6 +27,8 @@ STEPS = {
     "swi": "Susceptibility-weighted image and its projection; only with `--with swi`.",
     "separation": "Paramagnetic and diamagnetic susceptibility apart (experimental); only with "
     "`--with separation`. With an R2 map (`-d r2map=PATH`) it is `r2prime`, else `gre`.",
+    "uncertainty": "Standard deviation of the susceptibility; only with `--with uncertainty`. The "
+    "random numbers follow `--random-seed`.",
 }
 """What each step does, in the order of the run."""
 

@@ -352,7 +352,14 @@ def with_extra_steps(tmp_path_factory) -> Path:
     maps.mkdir(parents=True)
     r2 = magnitude.like(np.full(magnitude.shape, 12, np.float32))
     (maps / "sub-bb_R2map.nii.gz").write_bytes(encode_image(r2))
-    words = ("--with", "swi,separation", "-d", f"r2map={folder / 'r2maps'}", "--nprocs", "2")
+    words = (
+        "--with",
+        "swi,separation,uncertainty",
+        "-d",
+        f"r2map={folder / 'r2maps'}",
+        "--nprocs",
+        "2",
+    )
     assert run(bids, folder / "out", *words) == 0
     return folder / "out"
 
@@ -364,25 +371,33 @@ def test_further_steps_give_their_outputs(with_extra_steps) -> None:
         record = record_from_json((out / "logs" / f"sub-{name}_record.json").read_text())
         steps = {step.name: step.method for step in record.steps}
         assert (steps["swi"], steps["separation"]) == ("clear", separated)
+        assert steps["uncertainty"] == "replay"
         anat = out / f"sub-{name}" / "anat"
         maps = {
             what: load_image(anat / f"sub-{name}_{what}.nii.gz").data
             for what in ("Chimap", "desc-paramagnetic_Chimap", "desc-diamagnetic_Chimap",
-                         "swi", "minIP", "label-brain_mask")
+                         "desc-sd_Chimap", "swi", "minIP", "label-brain_mask")
         }  # fmt: skip
         brain = maps["label-brain_mask"] > 0
         assert maps["desc-paramagnetic_Chimap"].min() == 0 == maps["desc-diamagnetic_Chimap"].max()
         net = maps["desc-paramagnetic_Chimap"] + maps["desc-diamagnetic_Chimap"]
         known = maps["Chimap"] != 0
         assert np.corrcoef(net[known], maps["Chimap"][known])[0, 1] > 0.8
+        spread = maps["desc-sd_Chimap"]
+        assert spread[known].min() > 0 and not spread[~brain].any()
+        assert 1e-4 < np.median(spread[known]) < maps["Chimap"][known].std()
         assert (maps["minIP"] <= maps["swi"])[brain].all()
         assert not maps["minIP"][~brain].any()
-        for what in ("paramagnetic", "diamagnetic", "swi", "minip"):
+        for what in ("paramagnetic", "diamagnetic", "chisd", "swi", "minip"):
             assert (out / f"sub-{name}" / "figures" / f"sub-{name}_desc-{what}.png").exists()
     fields = json.loads((anat / "sub-bb_desc-diamagnetic_Chimap.json").read_text())
     assert fields["EstimationParameters"]["separation"]["iterations"] == 20
     assert "separation: r2prime" in fields["EstimationAlgorithm"]
     assert fields["Units"] == "ppm"
+    fields = json.loads((anat / "sub-bb_desc-sd_Chimap.json").read_text())
+    assert (fields["Units"], fields["SkullStripped"]) == ("ppm", True)
+    assert fields["EstimationParameters"]["uncertainty"]["replays"] == 2
+    assert fields["ReferenceRegion"]["Name"] == "whole brain"
 
 
 def test_an_r2_map_on_another_grid_is_refused(tmp_path, capsys) -> None:

@@ -103,6 +103,15 @@ OUTPUTS: Mapping[str, Output] = {
         steps=_CHI,
         referenced=True,
     ),
+    "chi_sd": Output(
+        "Chimap",
+        "Standard deviation of the susceptibility that the noise of the field makes.",
+        entities=(("desc", "sd"),),
+        units="ppm",
+        skull_stripped=True,
+        steps=(*_CHI, "uncertainty"),
+        referenced=True,
+    ),
     "r2star": Output(
         "R2starmap",
         "Effective transverse relaxation rate R2*.",

@@ -13,7 +13,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Settings": ("preset",),
     "Field map": ("coils", "phase", "offset", "unwrapping", "field"),
     "Masks": ("brain", "mask"),
-    "Susceptibility": ("background", "inversion", "artefact_reduction", "reference"),
+    "Susceptibility": ("background", "inversion", "artefact_reduction", "reference", "uncertainty"),
     "Relaxometry": ("relaxometry",),
     "Separation of sources": ("separation",),
     "Susceptibility-weighted image": ("swi",),
@@ -66,6 +66,7 @@ STEP_NAMES: Mapping[str, str] = {
     "inversion": "Dipole inversion",
     "artefact_reduction": "Reduction of artefacts",
     "reference": "Referencing",
+    "uncertainty": "Standard deviation of susceptibility",
     "relaxometry": "Relaxometry",
     "separation": "Separation of sources",
     "swi": "Susceptibility weighting",
@@ -174,6 +175,10 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     "@shin2021]; this is experimental.",
     ("separation", "r2prime"): "Paramagnetic and diamagnetic susceptibility were separated with "
     "R2', the difference of R2* and a measured R2 [@chen2021; @shin2021]; this is experimental.",
+    ("uncertainty", "replay"): "The standard deviation of susceptibility is that among replays of "
+    "background removal, inversion and referencing with noise added to the total field, drawn from "
+    "its noise map [@robson2008], averaged over a neighbourhood; it holds the noise of the field "
+    "and no other error.",
     ("swi", "clear"): "Susceptibility-weighted images were made of the phase and magnitude of all "
     "echoes after CLEAR-SWI [@eckstein2021], and projected as minimum intensity over a sliding "
     "slab.",

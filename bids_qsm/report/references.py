@@ -294,6 +294,14 @@ REFERENCES: Mapping[str, Reference] = {
         "NMR in Biomedicine 30:e3601",
         "10.1002/nbm.3601",
     ),
+    "robson2008": Reference(
+        "Robson PM, Grant AK, Madhuranthakam AJ, Lattanzi R, Sodickson DK, McKenzie CA",
+        2008,
+        "Comprehensive quantification of signal-to-noise ratio and g-factor for image-based and "
+        "k-space-based parallel imaging reconstructions",
+        "Magnetic Resonance in Medicine 60:895-907",
+        "10.1002/mrm.21728",
+    ),
     "roemer1990": Reference(
         "Roemer PB, Edelstein WA, Hayes CE, Souza SP, Mueller OM",
         1990,

@@ -28,6 +28,7 @@ MODULES = {
     "relaxometry": "relaxometry",
     "separation": "separation",
     "swi": "swi",
+    "uncertainty": "uncertainty",
 }
 
 
