@@ -35,7 +35,8 @@ def two_pass(
     it so strong that any misfit streaks far into the brain.  The further map is made of the
     reliable voxels alone: background removal takes the field of what lies in the holes for
     background, like that of what lies outside the brain.  Unreliable voxels keep their value from
-    the map of the whole mask.
+    the map of the whole mask.  Where strong sources still have a signal, two passes know less of
+    their field than one: the marks of the unreliable are therefore set to lost signal.
 
     Parameters
     ----------
