@@ -74,7 +74,7 @@ class Processing:
     unwrapping: Method = dataclasses.field(default_factory=lambda: Method("romeo"))
     field: Method = dataclasses.field(default_factory=lambda: Method("nonlinear"))
     mask: Method = dataclasses.field(default_factory=lambda: Method("brain-and-quality"))
-    background: Method = dataclasses.field(default_factory=lambda: Method("pdf"))
+    background: Method = dataclasses.field(default_factory=lambda: Method("joint"))
     inversion: Method = dataclasses.field(default_factory=lambda: Method("tv"))
     artefact_reduction: Method = dataclasses.field(default_factory=lambda: Method("off"))
     relaxometry: Method = dataclasses.field(default_factory=lambda: Method("nonlinear"))

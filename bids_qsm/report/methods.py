@@ -194,8 +194,9 @@ OPTION_SENTENCES: Mapping[tuple[str, str], str] = {
     "penalised [@liu2018].",
     ("inversion", "edge_fraction"): "The strongest edges of the magnitude were free of the penalty "
     "[@liu2012].",
-    ("inversion", "free_background"): "Edges were penalised within the mask only; sources outside "
-    "it and a polynomial were left free to explain what background removal had left [@liu2017].",
+    ("inversion", "background_price"): "Sources outside the mask, whose edges cost {value} of what "
+    "those within cost, and a polynomial could explain what background removal had left "
+    "[@liu2017].",
     ("inversion", "merit"): "Voxels that the model could not explain were given less weight "
     "[@liu2013].",
     ("inversion", "nonlinear"): "Complex signals were compared rather than fields [@liu2013].",
