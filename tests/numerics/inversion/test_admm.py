@@ -34,7 +34,8 @@ def invert(local, edge_fraction: float = 0.0) -> np.ndarray:
 def test_without_edges_it_is_total_variation(make_head) -> None:
     head = make_head()
     local, box = head.local.boxed()
-    expected = tv(head.local)[box]
+    plain = {"background_price": 1.0, "edge_scale": 0.5, "data_pace": 1.0, "max_iterations": 60}
+    expected = tv(head.local, **plain)[box]
     found = np.where(local.mask, invert(local), 0)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -79,22 +80,23 @@ def test_the_data_step_is_that_of_plain_admm(scale, make_head, rng) -> None:
 
 
 def test_edge_kernels_are_those_of_plain_admm(oblique_geometry, rng) -> None:
-    steps, threshold = step_sizes(oblique_geometry), np.float32(0.8)
+    steps, thresholds = step_sizes(oblique_geometry), np.array([0.8, 0.3], np.float32)
     shape = oblique_geometry.shape
     edges = rng.normal(size=(3, *shape)).astype(np.float32)
-    bits = rng.integers(0, 8, shape).astype(np.uint8)
+    bits = rng.integers(0, 16, shape).astype(np.uint8)
     free = np.stack([(bits >> axis) & 1 for axis in range(3)]).astype(bool)
     size = np.sqrt((np.where(free, 0, edges) ** 2).sum(0))
+    threshold = thresholds[bits >> 3]
     kept = np.divide(threshold, size, out=np.ones_like(size), where=size > threshold)
     split = np.where(free, edges, edges * (1 - kept))
     dual = edges - split
     out = np.empty(shape, np.float32)
-    edge_target_of(edges, steps, threshold, bits, out)
+    edge_target_of(edges, steps, thresholds, bits, out)
     np.testing.assert_allclose(
         out, gradient_adjoint((split - dual).astype(np.float32), steps), atol=2e-5
     )
 
     chi = rng.normal(size=shape).astype(np.float32)
     relaxed = 1.7 * gradient(chi, steps) - 0.7 * split
-    edge_step(chi, edges, steps, threshold, bits)
+    edge_step(chi, edges, steps, thresholds, bits)
     np.testing.assert_allclose(edges, relaxed + dual, atol=2e-5)

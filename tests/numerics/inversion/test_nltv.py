@@ -16,7 +16,8 @@ def test_a_nucleus_comes_back(make_head) -> None:
 
 def test_small_phases_are_the_linear_case(make_head) -> None:
     local = make_head().local
-    linear = tv(local, regularisation=0.8)
+    plain = {"background_price": 1.0, "edge_scale": 0.5, "data_pace": 1.0, "max_iterations": 60}
+    linear = tv(local, regularisation=0.8, **plain)
     np.testing.assert_allclose(
         nltv(local, regularisation=0.8, radians_per_ppm=0.1), linear, atol=1e-4
     )
