@@ -374,12 +374,15 @@ def edge_step(chi, edges, steps, thresholds, flags):  # type: ignore[no-untyped-
 
 
 @numba.njit(cache=True)
-def _next_edge(edges, axis, x, y, z, thresholds, flags):  # type: ignore[no-untyped-def]
-    """Return the split variable less the dual: what the gradient should be next."""
-    edge = edges[axis, x, y, z]
-    if (flags[x, y, z] >> axis) & 1:
-        return edge
-    return (np.float32(2) * _keep(edges, x, y, z, thresholds, flags) - np.float32(1)) * edge
+def _next_edges(edges, x, y, thresholds, flags, out):  # type: ignore[no-untyped-def]
+    """Write the split variable less the dual, what the gradient should be next, along z."""
+    two, one = np.float32(2), np.float32(1)
+    for z in range(edges.shape[3]):
+        bits = flags[x, y, z]
+        factor = two * _keep(edges, x, y, z, thresholds, flags) - one
+        out[0, z] = edges[0, x, y, z] * (one if bits & 1 else factor)
+        out[1, z] = edges[1, x, y, z] * (one if bits & 2 else factor)
+        out[2, z] = edges[2, x, y, z] * (one if bits & 4 else factor)
 
 
 @numba.njit(parallel=True, cache=True)
@@ -387,26 +390,20 @@ def edge_target_of(edges, steps, thresholds, flags, out):  # type: ignore[no-unt
     """Write the adjoint of the gradient of the edges that ``chi`` should have next."""
     _, nx, ny, nz = edges.shape
     for x in numba.prange(nx):
+        here, left = np.empty((3, nz), np.float32), np.empty((3, nz), np.float32)
+        # index -1 is the last voxel: periodic
+        _next_edges(edges, x, ny - 1, thresholds, flags, here)
+        below = here[1].copy()
         for y in range(ny):
+            _next_edges(edges, x - 1, y, thresholds, flags, left)
+            _next_edges(edges, x, y, thresholds, flags, here)
             for z in range(nz):
-                # index -1 is the last voxel: periodic
                 out[x, y, z] = (
-                    (
-                        _next_edge(edges, 0, x - 1, y, z, thresholds, flags)
-                        - _next_edge(edges, 0, x, y, z, thresholds, flags)
-                    )
-                    / steps[0]
-                    + (
-                        _next_edge(edges, 1, x, y - 1, z, thresholds, flags)
-                        - _next_edge(edges, 1, x, y, z, thresholds, flags)
-                    )
-                    / steps[1]
-                    + (
-                        _next_edge(edges, 2, x, y, z - 1, thresholds, flags)
-                        - _next_edge(edges, 2, x, y, z, thresholds, flags)
-                    )
-                    / steps[2]
+                    (left[0, z] - here[0, z]) / steps[0]
+                    + (below[z] - here[1, z]) / steps[1]
+                    + (here[2, z - 1] - here[2, z]) / steps[2]
                 )
+                below[z] = here[1, z]
 
 
 @numba.njit(parallel=True, cache=True)

@@ -42,7 +42,7 @@ def tv(
         What edges outside the mask cost, against those within; a constant, linear terms and the
         squared distance are free.  What background removal left behind, or took too much, is then
         made good by sources outside, and not by false ones along the edge of the brain.  With 1
-        they cost as much: best for a local field that is exact.
+        they cost as much and the terms are not free: best for a local field that is exact.
     edge_fraction : float
         Share of the magnitude's differences between neighbours that are edges and not penalised.
     edge_scale, data_pace : float
@@ -74,7 +74,7 @@ def tv(
         margin_mm=margin_mm,
         data_pace=data_pace,
         edge_fraction=edge_fraction,
-        background_price=background_price,
+        background_price=None if background_price == 1 else background_price,
     )
     chi = crop(total_variation(problem, max_iterations, tolerance), brain.mask.shape)
     return place(np.where(brain.mask, chi, np.float32(0)), box, local.mask.shape)
