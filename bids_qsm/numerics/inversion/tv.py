@@ -15,7 +15,7 @@ def tv(
     *,
     regularisation: float = 0.8,
     background_price: float = 0.1,
-    edge_fraction: float = 0.0,
+    edge_fraction: float = 0.1,
     edge_scale: float = 4.0,
     data_pace: float = 20.0,
     max_iterations: int = 20,
