@@ -109,10 +109,12 @@ def test_a_head_of_the_challenge_s_layout(dataset, tmp_path):
 
 
 def test_combinations_are_crossed_with_their_options():
-    found = combinations("chain", ["background=pdf,vsharp", "inversion=tv:regularisation=0.4,tkd"])
+    found = combinations(
+        "chain", ["background=joint,vsharp", "inversion=tv:regularisation=0.4,tkd"]
+    )
     assert [c.name for c in found] == [
-        "pdf + tv:regularisation=0.4",
-        "pdf + tkd",
+        "joint + tv:regularisation=0.4",
+        "joint + tkd",
         "vsharp + tv:regularisation=0.4",
         "vsharp + tkd",
     ]
@@ -141,9 +143,9 @@ def test_every_method_is_tried(tmp_path):
     preset = tmp_path / "mine.toml"
     preset.write_text('[field]\nmethod = "linear"\n[inversion]\nmethod = "tkd"\nthreshold = 0.15\n')
     assert [c.name for c in combinations("chain", presets=[preset])] == [
-        "linear + pdf + tkd:threshold=0.15"
+        "linear + joint + tkd:threshold=0.15"
     ]
-    assert [c.name for c in combinations("chain")] == ["pdf + tv"]
+    assert [c.name for c in combinations("chain")] == ["joint + tv"]
 
 
 @pytest.mark.parametrize(
@@ -217,7 +219,7 @@ def test_the_chain_starts_from_the_phase(dataset):
     processing = Processing(background=Method("vsharp"), inversion=Method("tkd"))
     told: list[str] = []
     chi_ppm = run_chain(head.series, load_echoes(head.series, processing), processing, told.append)
-    assert told == ["brain", "field", "background", "inversion"]
+    assert told == ["brain", "field", "background", "inversion", "artefact_reduction"]
     truth = load_truth(head)
     slope = scores.nuclei_agreement(chi_ppm, truth.chi_ppm, truth)[0]
     assert slope == pytest.approx(1, abs=0.3)
