@@ -50,11 +50,11 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "seed-medi": Preset(
         "MEDI relative to ventricular CSF, as in many studies of multiple sclerosis, with what "
-        "goes with it in its authors' papers: a non-linear fit that finds the phase offset too "
-        "(Liu 2013, 10.1002/mrm.24272), the brain as mask, PDF (Liu 2011, 10.1002/nbm.1670).",
+        "goes with it in its authors' papers: a non-linear fit (Liu 2013, 10.1002/mrm.24272), the "
+        "brain as mask, PDF (Liu 2011, 10.1002/nbm.1670).",
         {
             "reference": "auto",
-            "offset": {"method": "off"},
+            "offset": {"method": "mcpc3ds"},
             "unwrapping": {"method": "romeo"},
             "field": {"method": "nonlinear"},
             "mask": {"method": "brain"},
