@@ -285,7 +285,7 @@ def _run_participants(settings: Settings) -> int:
     side.
     """
     quick = settings.dry_run or settings.reports_only or settings.boilerplate_only
-    worker = None if quick else start_worker(_warm_up)
+    worker = None if quick else start_worker(_prepare_worker, settings)
     try:
         from bids_qsm.dispatch import run
 
@@ -295,14 +295,10 @@ def _run_participants(settings: Settings) -> int:
             worker.dismiss()
 
 
-def _warm_up() -> None:
-    """Import what the processing needs, and make numba load its first kernel: both take long."""
-    import numpy as np
+def _prepare_worker(settings: Settings) -> None:
+    from bids_qsm.dispatch import prepare_worker
 
-    import bids_qsm.participant  # noqa: F401 - imported for later
-    from bids_qsm.numerics.distance import distance_mm
-
-    distance_mm(np.zeros((1, 1, 1), np.bool_), (1.0, 1.0, 1.0))
+    prepare_worker(settings)
 
 
 def main(words: Sequence[str] | None = None) -> int:

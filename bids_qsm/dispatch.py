@@ -1,14 +1,17 @@
-"""A run of the participant level: what there is to do, who does it, and how it ended."""
+"""A run of the participant level: what there is to do, who does it, and how it ended.
+
+What takes long to import is imported where it is used: the files are found while the first
+process, started before, imports the processing.
+"""
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bids_qsm.anatomy.atlases import load_atlas
 from bids_qsm.bids.dataset import check_output_dir, prepare_output_dir
 from bids_qsm.bids.derivatives import check_derivatives
 from bids_qsm.bids.inputs import Found, Series, find_series
@@ -16,14 +19,12 @@ from bids_qsm.bids.naming import record_path, report_path
 from bids_qsm.bids.publishing import write_text
 from bids_qsm.execution.environment import available_memory_gib, prepare_environment
 from bids_qsm.execution.local import Outcome, Unit, Worker, run_units
-from bids_qsm.execution.progress import Display
 from bids_qsm.execution.steps import files_fingerprint, fingerprint
 from bids_qsm.job import work_dir
-from bids_qsm.participant import planned_steps, process_series
-from bids_qsm.report.methods import methods_text
-from bids_qsm.report.pages import subject_page
 from bids_qsm.report.record import SeriesRecord, record_from_json
 from bids_qsm.settings import Settings, as_json
+
+Tell = Callable[[str], None]
 
 ANATOMY_GIB = 2.5
 """Memory of the anatomical steps of one series."""
@@ -46,18 +47,17 @@ def run(settings: Settings, worker: Worker | None = None) -> int:
     worker : Worker, optional
         A process that was started with as many threads as the settings have for a single series.
     """
-    steps = planned_steps(settings)  # before all else: a wrong method ends the run here
     if settings.boilerplate_only:
-        _say(methods_text(steps))
+        _say(_methods_text(settings))
         return 0
     check_output_dir(settings)
     check_derivatives(settings)
-    if settings.atlas != "default":
-        load_atlas(settings.atlas)  # a bad one is said now, not after the first subject
+    _check_atlas(settings)
     found = find_series(settings)
     if settings.dry_run:
         _say(_dry_run(found, settings))
         return 0
+    _check_methods(settings, worker)
     prepare_output_dir(settings)
     keys = {series.name: series_key(series, settings) for series in found.series}
     finished = [s for s in found.series if _is_finished(s, keys[s.name], settings.output_dir)]
@@ -65,6 +65,55 @@ def run(settings: Settings, worker: Worker | None = None) -> int:
     outcomes = [] if settings.reports_only else _process(waiting, keys, settings, worker)
     _write_pages(found.series, settings.output_dir)
     return _summary(found, finished, outcomes, settings)
+
+
+def prepare_worker(settings: Settings) -> None:
+    """Import what the processing needs, and make numba load its first kernel: both take long.
+
+    Raises
+    ------
+    CommandLineError
+        If the settings name a method or option that does not exist.
+    """
+    import numpy as np
+
+    from bids_qsm.numerics.distance import distance_mm
+    from bids_qsm.participant import planned_steps
+
+    planned_steps(settings)
+    distance_mm(np.zeros((1, 1, 1), np.bool_), (1.0, 1.0, 1.0))
+
+
+def _check_methods(settings: Settings, worker: Worker | None) -> None:
+    """Let a wrong method end the run before anything is written."""
+    if worker is not None:
+        worker.await_preparation()
+    else:
+        from bids_qsm.participant import planned_steps
+
+        planned_steps(settings)
+
+
+def _check_atlas(settings: Settings) -> None:
+    """Let a bad atlas end the run now, not after the first subject."""
+    if settings.atlas != "default":
+        from bids_qsm.anatomy.atlases import load_atlas
+
+        load_atlas(settings.atlas)
+
+
+def _methods_text(settings: Settings) -> str:
+    from bids_qsm.participant import planned_steps
+    from bids_qsm.report.methods import methods_text
+
+    return methods_text(planned_steps(settings))
+
+
+def process(series: Series, settings: Settings, key: str, threads: int, tell: Tell) -> None:
+    """Process one series in a process of its own."""
+    from bids_qsm.participant import process_series
+
+    process_series(series, settings, key, threads, tell)
 
 
 def series_key(series: Series, settings: Settings) -> str:
@@ -108,12 +157,12 @@ def _process(
 ) -> list[Outcome]:
     if not waiting:
         return []
+    from bids_qsm.execution.progress import Display
+
     plan = planned_workers(waiting, settings)
     # the children inherit this environment
     prepare_environment(plan.threads, settings.random_seed)
-    units = [
-        Unit(s.name, process_series, (s, settings, keys[s.name], plan.threads)) for s in waiting
-    ]
+    units = [Unit(s.name, process, (s, settings, keys[s.name], plan.threads)) for s in waiting]
     outcomes = []
     with Display(len(units), settings.output_dir / "logs", settings.verbosity) as display:
         for event in run_units(
@@ -150,6 +199,8 @@ def _record(series: Series, output_dir: Path) -> SeriesRecord | None:
 
 
 def _write_pages(all_series: Sequence[Series], output_dir: Path) -> None:
+    from bids_qsm.report.pages import subject_page
+
     for subject in sorted({series.subject for series in all_series}):
         records = [_record(s, output_dir) for s in all_series if s.subject == subject]
         done = [record for record in records if record is not None]
@@ -159,6 +210,8 @@ def _write_pages(all_series: Sequence[Series], output_dir: Path) -> None:
 
 
 def _dry_run(found: Found, settings: Settings) -> str:
+    from bids_qsm.participant import planned_steps
+
     steps = ", ".join(f"{step.name} ({step.method})" for step in planned_steps(settings))
     lines = [f"{len(found.series)} series would be processed:"]
     for series in found.series:

@@ -60,25 +60,36 @@ class Worker:
     units: Connection
     events: Connection
 
+    def await_preparation(self) -> None:
+        """Wait until the process is ready; what its preparation refused is raised here."""
+        with contextlib.suppress(EOFError):  # a killed one: the outcome of its unit will tell
+            refusal = self.events.recv()
+            if refusal is not None:
+                raise refusal
+
     def dismiss(self) -> None:
         """End the process without a unit."""
         self.process.terminate()
         _end(self.process)
 
 
-def start_worker(prepare: Callable[[], None] | None = None) -> Worker:
+def start_worker(prepare: Callable[..., None] | None = None, *arguments: Any) -> Worker:
     """Start a process that waits for its unit.
 
     Parameters
     ----------
     prepare : callable, optional
         A module-level function of a module that is quickly imported.  It is called while the
-        process has nothing else to do, to import what all units need.
+        process has nothing else to do, to import what all units need;
+        :meth:`Worker.await_preparation` tells how it went, and must be called before the process
+        is given its unit.
+    *arguments
+        Of ``prepare``.
     """
     context = multiprocessing.get_context("spawn")
     unit_receiver, unit_sender = context.Pipe(duplex=False)
     event_receiver, event_sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(prepare, unit_receiver, event_sender))
+    process = context.Process(target=_child, args=(prepare, arguments, unit_receiver, event_sender))
     process.start()
     unit_receiver.close()
     event_sender.close()
@@ -164,10 +175,19 @@ def _receive(
         return Outcome(unit.name, f"{cause}.", "", time.perf_counter() - started, 0.0)
 
 
-def _child(prepare: Callable[[], None] | None, units: Connection, sender: Connection) -> None:
+def _child(
+    prepare: Callable[..., None] | None,
+    arguments: tuple[Any, ...],
+    units: Connection,
+    sender: Connection,
+) -> None:
     try:
         if prepare is not None:
-            prepare()
+            try:
+                prepare(*arguments)
+                sender.send(None)
+            except BidsQsmError as refusal:
+                sender.send(refusal)
         unit = units.recv()
     except (EOFError, KeyboardInterrupt):
         return  # there is nothing to do

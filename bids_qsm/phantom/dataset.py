@@ -180,27 +180,27 @@ def _write_series(
                 SeriesFile(name, part.name, echo + 1, part.data[..., echo], *common, fields)
             )
     for file in broken(files, breakage) if breakage else files:
-        content = encode_image(
-            Image(file.data, file.affine), file.slope, file.intercept, COMPRESSLEVEL
-        )
+        content = _packed(file.data, file.affine, file.slope, file.intercept)
         _write(folder / f"{file.stem}.nii.gz", content[: int(len(content) * file.share_kept)])
         _write_json(folder / f"{file.stem}.json", file.sidecar)
+
+
+def _packed(data: NDArray, affine: NDArray, slope: float = 1.0, intercept: float = 0.0) -> bytes:
+    """Return a file's bytes, packed by zlib: the same ones on every machine."""
+    return encode_image(Image(data, affine), slope, intercept, COMPRESSLEVEL)
 
 
 def _write_structural(
     folder: Path, truth: Path, stem: str, contrast: str, image: Structural, b0_t: float
 ) -> None:
     suffix = STRUCTURAL_SUFFIXES[contrast]
-    _write(
-        folder / f"{stem}_{suffix}.nii.gz",
-        encode_image(Image(image.data, image.affine), compresslevel=COMPRESSLEVEL),
-    )
+    _write(folder / f"{stem}_{suffix}.nii.gz", _packed(image.data, image.affine))
     _write_json(folder / f"{stem}_{suffix}.json", {"MagneticFieldStrength": b0_t})
     space = f"{stem}_space-{suffix}"
     brain = np.where(is_brain(image.labels), image.labels, 0).astype(np.int16)
-    _write(truth / f"{space}_dseg.nii.gz", encode_image(Image(brain, image.affine)))
-    lesions = Image(image.labels == LESION_LABEL, image.affine)
-    _write(truth / f"{space}_label-lesion_mask.nii.gz", encode_image(lesions))
+    _write(truth / f"{space}_dseg.nii.gz", _packed(brain, image.affine))
+    lesions = image.labels == LESION_LABEL
+    _write(truth / f"{space}_label-lesion_mask.nii.gz", _packed(lesions, image.affine))
     _write_json(truth / f"{space}_dseg.json", {"HeadPose": image.pose.tolist()})
 
 
@@ -215,7 +215,7 @@ def _write_truth(folder: Path, stem: str, head: Phantom, megre: Megre, group: st
         ("desc-local_fieldmap", megre.local_field_hz),
     )
     for name, data in maps:
-        _write(folder / f"{stem}_{name}.nii.gz", encode_image(Image(data, megre.affine)))
+        _write(folder / f"{stem}_{name}.nii.gz", _packed(data, megre.affine))
     voxel_ml = float(np.prod(head.voxel_mm)) / 1000
     facts = {
         "Group": group,

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.execution import local
 from bids_qsm.execution.local import Message, Outcome, Unit, run_units, start_worker
@@ -70,11 +72,19 @@ def test_messages_and_outcome_of_a_good_unit(tmp_path) -> None:
 def test_worker_that_waits_does_the_first_unit(tmp_path) -> None:
     files = [tmp_path / "first", tmp_path / "second"]
     worker = start_worker(time.tzset)
+    worker.await_preparation()
     units = [Unit(file.name, succeed, (str(file),)) for file in files]
     assert not any(outcome.problem for outcome in outcomes(units, workers=1, ready=worker).values())
     pids = [int(file.read_text()) for file in files]
     assert pids[0] == worker.process.pid
     assert pids[1] != worker.process.pid
+
+
+def test_refusal_of_a_workers_preparation_is_raised() -> None:
+    worker = start_worker(refuse, print)
+    with pytest.raises(UnreadableInputError, match=r"x\.nii\.gz: is damaged"):
+        worker.await_preparation()
+    worker.dismiss()
 
 
 def test_worker_that_was_killed_is_a_failed_unit() -> None:
