@@ -119,10 +119,10 @@ def process_series(
         geometry = echoes.geometry
         del echoes  # the largest arrays: what follows has three dimensions only
 
-        local = None if total is None else remove_background(job, total, magnitude, geometry)
+        total_ppm = None if total is None else in_ppm(job, total, magnitude, geometry)
+        local = None if total_ppm is None else remove_background(job, total_ppm)
         chi = None if local is None else map_susceptibility(job, local, relaxation)
-        if total is not None and chi is not None:
-            total_ppm = in_ppm(job, total, magnitude, geometry)
+        if total is not None and total_ppm is not None and chi is not None:
             chi = reduce_artefacts(job, total_ppm, total.quality, chi, relaxation)
         structures = None if anatomy is None else label_structures(job, anatomy)
         referenced = (
@@ -133,14 +133,8 @@ def process_series(
 
         spread = (
             None
-            if total is None or not referenced
-            else map_uncertainty(
-                job,
-                in_ppm(job, total, magnitude, geometry),
-                total.quality,
-                relaxation,
-                referenced[0],
-            )
+            if total is None or total_ppm is None or not referenced
+            else map_uncertainty(job, total_ppm, total.quality, relaxation, referenced[0])
         )
         sources = separate_sources(job, local, referenced, relaxation)
 
@@ -286,12 +280,17 @@ def map_relaxation(
     return relaxation
 
 
-def remove_background(
-    job: Job, total: TotalField, magnitude: Float32, geometry: Geometry
-) -> FieldMap:
+def in_ppm(job: Job, total: TotalField, magnitude: Float32, geometry: Geometry) -> FieldMap:
+    """Return the total field as background removal takes it."""
+    scale = np.float32(1 / hz_per_ppm(job.series.b0_t))
+    field_ppm = np.where(total.mask, total.field_hz * scale, 0)
+    noise_ppm = np.where(total.mask, total.noise_hz * scale, np.inf)
+    return FieldMap(field_ppm, noise_ppm, magnitude, total.mask, geometry)
+
+
+def remove_background(job: Job, total_ppm: FieldMap) -> FieldMap:
     """Remove the field of what lies outside the brain."""
     function, options = method(job.settings.processing, "background")
-    total_ppm = in_ppm(job, total, magnitude, geometry)
     local = job.steps.run(
         "background",
         FieldMap,
@@ -301,14 +300,6 @@ def remove_background(
     )
     note(job, "background", options, job.steps.seconds("background"))
     return local
-
-
-def in_ppm(job: Job, total: TotalField, magnitude: Float32, geometry: Geometry) -> FieldMap:
-    """Return the total field as background removal takes it."""
-    scale = np.float32(1 / hz_per_ppm(job.series.b0_t))
-    field_ppm = np.where(total.mask, total.field_hz * scale, 0)
-    noise_ppm = np.where(total.mask, total.noise_hz * scale, np.inf)
-    return FieldMap(field_ppm, noise_ppm, magnitude, total.mask, geometry)
 
 
 def map_susceptibility(job: Job, local: FieldMap, relaxation: Relaxation | None) -> Susceptibility:
@@ -338,6 +329,9 @@ def reduce_artefacts(
 ) -> Susceptibility:
     """Take what unreliable voxels do to the others off the map, where the settings ask for it."""
     function, options = method(job.settings.processing, "artefact_reduction")
+    if function is two_pass.off:
+        note(job, "artefact_reduction", options, 0.0)
+        return chi
     again = reconstruction(job, relaxation)
     reduced = job.steps.run(
         "artefact_reduction",
@@ -441,8 +435,14 @@ def map_uncertainty(
         "uncertainty",
         Uncertainty,
         lambda _: Uncertainty(function(total, again, seed, **options)),
-        {"method": function.__name__, "seed": seed, "reference": reference, **options},
-        after=["artefact_reduction"],
+        {
+            "method": function.__name__,
+            "seed": seed,
+            "reference": reference,
+            "reduction": (reduce.__name__, reduction_options),
+            **options,
+        },
+        after=["inversion"],
     )
     note(job, "uncertainty", options, job.steps.seconds("uncertainty"))
     return spread

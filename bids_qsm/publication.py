@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,6 @@ from bids_qsm.bids.naming import figure_path, output_path, record_path, transfor
 from bids_qsm.bids.publishing import Staging, encode_table
 from bids_qsm.bids.sidecars import STATISTICS_COLUMNS, raw_uri, sidecar_for
 from bids_qsm.execution.local import peak_memory_mib
-from bids_qsm.gallery import Picture, draw
 from bids_qsm.images import Image, voxel_sizes_mm
 from bids_qsm.job import Job
 from bids_qsm.labelling import Anatomy, Structures
@@ -30,6 +30,9 @@ from bids_qsm.numerics.regions import region_statistics
 from bids_qsm.numerics.relaxometry import t2star_s
 from bids_qsm.report.record import FigureRecord, ReferenceRecord, SeriesRecord, record_to_json
 from bids_qsm.settings import TEMPLATE
+
+if TYPE_CHECKING:
+    from bids_qsm.gallery import Picture
 
 LIBRARIES = ("numpy", "scipy", "numba", "nibabel", "pybids", "antspyx")
 
@@ -104,6 +107,8 @@ def publish(
             write_atlas_tables(job, structures.atlas)
             write_anatomy(writer, maps, anatomy, structures)
             table = write_table(writer, maps, structures)
+        from bids_qsm.gallery import draw  # matplotlib takes long to import: the maps are out
+
         figures = write_figures(writer, draw(maps, anatomy, structures))
         record = SeriesRecord(
             subject=job.series.subject,
