@@ -238,9 +238,10 @@ def _label_file(path: Path) -> Path:
     if path.is_file() and path.name.endswith((".nii", ".nii.gz")):
         return path
     if not path.is_dir():
+        names = ", ".join(["default", *named_atlases()])
         raise UnreadableInputError(
-            f"{path}: there is no such atlas; give a name ({', '.join(['default', *named_atlases()])}"
-            "), a label image (.nii.gz) with its table (.tsv) beside it, or an atlas folder."
+            f"{path}: there is no such atlas; give a name ({names}), a label image (.nii.gz) with "
+            "its table (.tsv) beside it, or an atlas folder."
         )
     images = [p for p in sorted(path.iterdir()) if p.name.endswith((".nii", ".nii.gz"))]
     if len(images) != 1:
