@@ -2,8 +2,10 @@
 
 All take the signals of a volume, shape (voxel, echo), the indices of the voxels to fit, the echo
 times, for each fitted voxel the field's change (Hz) over a voxel along x, y and z, and whether
-there are slices (see ``_coherence``).  They return R2* (1/s) and S0, and the variance of R2* at a
-noise level of one where they say so.
+there are slices (see ``_coherence``).  They return R2* (1/s), S0, the variance of R2* at a noise
+level of one, the sum of the squared distances of the echoes from the curve, and the number of
+echoes.  Exponentials and logarithms are in single precision: their error is a hundredth of the
+noise at a signal-to-noise ratio of 10^5.
 """
 
 from __future__ import annotations
@@ -13,14 +15,42 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from bids_qsm.numerics.geometry import Bool, Float32
+from bids_qsm.numerics.noise import misfit_factor
 
 _MAX_ITERATIONS = 15
+_LAST_STEP = 0.03
+"""In standard deviations of the fit; a step so short is the last one."""
+_FLOOR_ENDS = 7.0
+"""Signal-to-noise ratio above which the noise floor's exponential is below 1e-6."""
+_CHUNK = 4096
+"""Voxels that share work arrays."""
 _LEAST_COHERENCE = 0.25
 """Above the highest side lobe (0.22): no echo beyond the first zero of the sinc is used."""
 _LARGEST_SHIFT = 0.4
 """Turns over a voxel: at a half, all of a smooth object's signal is at the edge of k-space."""
 
-Float64 = NDArray[np.float64]
+
+@njit(parallel=True, cache=True)
+def usable_voxels(signals: Float32, mask: Bool) -> Bool:
+    """Return the voxels of ``mask`` whose echoes are all finite, and the first two positive.
+
+    Parameters
+    ----------
+    signals : ndarray of float32, shape (n, echo)
+    mask : ndarray of bool, shape (n,)
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    known = np.zeros(mask.size, np.bool_)
+    for i in prange(mask.size):
+        if mask[i]:
+            usable = signals[i, 0] > 0 and signals[i, 1] > 0
+            for j in range(signals.shape[1]):
+                usable &= np.isfinite(signals[i, j])
+            known[i] = usable
+    return known
 
 
 @njit(parallel=True, cache=True)
@@ -46,169 +76,194 @@ def field_changes(field_hz: Float32, mask: Bool, indices: NDArray[np.int64]) -> 
     flat_field, flat_mask = field_hz.ravel(), mask.ravel()
     for i in prange(indices.size):
         here = indices[i]
+        line = here // shape[2]
+        places = (line // shape[1], line % shape[1], here % shape[2])
         for axis in range(3):
-            place = here // strides[axis] % shape[axis]
-            low = high = here
-            if place > 0 and flat_mask[here - strides[axis]]:
-                low = here - strides[axis]
-            if place + 1 < shape[axis] and flat_mask[here + strides[axis]]:
-                high = here + strides[axis]
+            stride, low, high = strides[axis], here, here
+            if places[axis] > 0 and flat_mask[here - stride]:
+                low -= stride
+            if places[axis] + 1 < shape[axis] and flat_mask[here + stride]:
+                high += stride
             if high != low:
-                span = (high - low) // strides[axis]
-                changes[i, axis] = (flat_field[high] - flat_field[low]) / span
+                difference = flat_field[high] - flat_field[low]
+                changes[i, axis] = difference if high - low == stride else difference / 2
     return changes
 
 
 @njit(cache=True)
-def _coherence(changes, te, sliced):  # type: ignore[no-untyped-def]
-    """Return what dephasing within the voxel leaves of each echo; 0: leave the echo out.
+def _coherence(changes, te, sliced, left):  # type: ignore[no-untyped-def]
+    """Put what dephasing within the voxel leaves of each echo into ``left``; count the echoes.
 
     ``sliced``: the third axis has slices with sharp edges; the others are encoded in k-space,
     whose centre the field's change over a voxel shifts to the edge when it makes half a turn.
-    The two first echoes are never left out.
+    The two first echoes are never left out, and after one that is left out all are.
     """
-    left = np.ones(te.size)
-    for j in range(te.size):
-        for axis in range(3):
-            turns = abs(changes[axis]) * te[j]
-            if sliced and axis == 2:
-                if turns > 0.0:
-                    sinc = np.sin(np.pi * turns) / (np.pi * turns)
-                    if sinc < _LEAST_COHERENCE:
-                        sinc = _LEAST_COHERENCE if j < 2 else 0.0
-                    left[j] = sinc
-            elif turns > _LARGEST_SHIFT and j > 1:
-                left[j] = 0.0
-                break
-    return left
+    steepest = 0.0
+    for axis in range(2 if sliced else 3):
+        if abs(changes[axis]) > steepest:
+            steepest = abs(changes[axis])
+    used = te.size
+    while used > 2 and steepest * te[used - 1] > _LARGEST_SHIFT:
+        used -= 1
+    left[:used] = 1.0
+    if sliced and abs(changes[2]) > 0.0:
+        for j in range(used):
+            turns = np.pi * abs(changes[2]) * te[j]
+            left[j] = np.sin(turns) / turns
+            if left[j] < _LEAST_COHERENCE:
+                if j > 1:
+                    return j
+                left[j] = _LEAST_COHERENCE
+    return used
 
 
-@njit(parallel=True, cache=True)
-def squared_residuals(signals, indices, te, changes, sliced, rate, s0):  # type: ignore[no-untyped-def]
-    """Sum the squared distances of the echoes from the curve; return their number too."""
-    squares = np.zeros(indices.size)
-    counts = np.zeros(indices.size, np.int64)
-    for i in prange(indices.size):
-        left = _coherence(changes[i], te, sliced)
-        for j in range(te.size):
-            if left[j] > 0.0:
-                curve = s0[i] * left[j] * np.exp(-rate[i] * te[j])
-                squares[i] += (signals[indices[i], j] - curve) ** 2
-                counts[i] += 1
-    return squares, counts
+@njit(cache=True)
+def _exp(x):  # type: ignore[no-untyped-def]
+    return np.float64(np.exp(np.float32(x)))
 
 
-@njit(parallel=True, cache=True)
+@njit(cache=True, error_model="numpy")
+def _squared_distance(signal, te, left, used, rate, s0):  # type: ignore[no-untyped-def]
+    square = 0.0
+    for j in range(used):
+        square += (signal[j] - s0 * left[j] * _exp(-rate * te[j])) ** 2
+    return square
+
+
+@njit(cache=True, error_model="numpy")
+def _straight_line(log_signal, weight, te, used):  # type: ignore[no-untyped-def]
+    """Return rate, logarithm of S0 and the rate's variance; the last below 0: no such line."""
+    w0 = w1 = w2 = b0 = b1 = 0.0
+    for j in range(used):
+        first = weight[j] * te[j]
+        w0 += weight[j]
+        w1 += first
+        w2 += first * te[j]
+        b0 += weight[j] * log_signal[j]
+        b1 += first * log_signal[j]
+    determinant = w0 * w2 - w1 * w1
+    if determinant <= 1e-12 * w0 * w2:
+        return 0.0, 0.0, -1.0
+    rate = (w1 * b0 - w0 * b1) / determinant
+    return rate, (w2 * b0 - w1 * b1) / determinant, w0 / determinant
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
 def loglinear_voxels(signals, indices, te, changes, sliced):  # type: ignore[no-untyped-def]
-    """Fit log-linearly, the second time with weights from the first fit's curve; with variance."""
-    rates = np.zeros(indices.size)
-    s0 = np.zeros(indices.size)
-    variances = np.full(indices.size, np.inf)
-    for i in prange(indices.size):
-        signal = signals[indices[i]]
-        left = _coherence(changes[i], te, sliced)
-        scale = np.float64(signal.max())
-        rate, log_s0 = 0.0, 0.0
-        for step in range(2):
-            w0 = w1 = w2 = b0 = b1 = 0.0
-            for j in range(te.size):
-                value = np.float64(signal[j]) / scale
-                if value <= 0.0 or left[j] == 0.0:
-                    continue
-                curve = left[j] * np.exp(log_s0 - rate * te[j]) if step else value
-                weight = curve**2
-                log_value = np.log(value / left[j])
-                w0 += weight
-                w1 += weight * te[j]
-                w2 += weight * te[j] ** 2
-                b0 += weight * log_value
-                b1 += weight * te[j] * log_value
-            determinant = w0 * w2 - w1 * w1
-            if determinant <= 1e-12 * w0 * w2:
-                break
-            rate = (w1 * b0 - w0 * b1) / determinant
-            log_s0 = (w2 * b0 - w1 * b1) / determinant
-            variances[i] = w0 / determinant / scale**2
-        rates[i], s0[i] = rate, scale * np.exp(log_s0)
-    return rates, s0, variances
+    """Fit log-linearly, the second time with weights from the first fit's curve."""
+    n = indices.size
+    rates, s0s, variances, squares = np.zeros(n), np.zeros(n), np.full(n, np.inf), np.zeros(n)
+    counts = np.zeros(n, np.int64)
+    for chunk in prange((n + _CHUNK - 1) // _CHUNK):
+        left, logs, weights = np.empty(te.size), np.empty(te.size), np.empty(te.size)
+        for i in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, n)):
+            signal = signals[indices[i]]
+            used = _coherence(changes[i], te, sliced, left)
+            scale = np.float64(signal[0])
+            for j in range(used):
+                value = signal[j] / scale
+                logs[j] = np.log(np.float32(value / left[j])) if value > 0.0 else 0.0
+                weights[j] = value * value if value > 0.0 else 0.0
+            rate, log_s0, variance = _straight_line(logs, weights, te, used)
+            if variance > 0.0:
+                variances[i] = variance / scale**2
+                for j in range(used):
+                    if weights[j] > 0.0:
+                        weights[j] = (left[j] * _exp(log_s0 - rate * te[j])) ** 2
+                again = _straight_line(logs, weights, te, used)
+                if again[2] > 0.0:
+                    rate, log_s0, variances[i] = again[0], again[1], again[2] / scale**2
+            rates[i], s0s[i], counts[i] = rate, scale * _exp(log_s0), used
+            squares[i] = _squared_distance(signal, te, left, used, rate, s0s[i])
+    return rates, s0s, variances, squares, counts
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, error_model="numpy")
 def arlo_voxels(  # type: ignore[no-untyped-def]
     signals, indices, te, changes, sliced, weights, sigma, start_rate, start_s0, start_variance
 ):
-    """Solve integral = T2* fall over the triples of echoes; with variance.
+    """Solve integral = T2* fall over the triples of echoes.
 
     Each equation is multiplied by integral + w fall, w being the last echo's weight; for even
     spacing this is the paper's solution.  Noise enters through fall - R2* integral alone, which
-    is zero without it: that makes the variance a sum over echoes.
+    is zero without it: that makes the variance a sum over echoes.  Where there is no triple the
+    start stays.
     """
-    rates, s0, variances = start_rate.copy(), start_s0.copy(), start_variance.copy()
-    for i in prange(indices.size):
-        left = _coherence(changes[i], te, sliced)
-        signal = np.zeros(te.size)
-        for j in range(te.size):
-            if left[j] > 0.0:
-                square = np.float64(signals[indices[i], j]) ** 2 - sigma**2
-                signal[j] = np.sqrt(max(square, 0.0)) / left[j]
-        falls = integrals = 0.0
-        factors = np.zeros(weights.shape[0])
-        for j in range(weights.shape[0]):
-            if left[j + 2] == 0.0:
-                break
-            integral = 0.0
-            for k in range(3):
-                integral += weights[j, k] * signal[j + k]
-            fall = signal[j] - signal[j + 2]
-            factors[j] = integral + weights[j, 2] * fall
-            falls += factors[j] * fall
-            integrals += factors[j] * integral
-        if left[2] == 0.0:
-            continue  # no triple: the log-linear fit stays
-        rate = falls / integrals if integrals > 0.0 else 0.0
-        slopes = np.zeros(te.size)
-        for j in range(weights.shape[0]):
-            slopes[j] += factors[j]
-            slopes[j + 2] -= factors[j]
-            for k in range(3):
-                slopes[j + k] -= factors[j] * rate * weights[j, k]
-        square = over = under = 0.0
-        for j in range(te.size):
-            if left[j] > 0.0:
-                square += (slopes[j] / left[j]) ** 2
-                curve = np.exp(-rate * te[j])
-                over += signal[j] * curve
-                under += curve**2
-        rates[i], s0[i] = rate, over / under
-        variances[i] = square / integrals**2 if integrals > 0.0 else np.inf
-    return rates, s0, variances
+    n = indices.size
+    rates, s0s, variances = start_rate.copy(), start_s0.copy(), start_variance.copy()
+    squares, counts = np.zeros(n), np.zeros(n, np.int64)
+    for chunk in prange((n + _CHUNK - 1) // _CHUNK):
+        left, signal, slopes = np.empty(te.size), np.empty(te.size), np.empty(te.size)
+        for i in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, n)):
+            measured = signals[indices[i]]
+            used = _coherence(changes[i], te, sliced, left)
+            if used > 2:
+                for j in range(used):
+                    square = np.float64(measured[j]) ** 2 - sigma**2
+                    signal[j] = np.sqrt(max(square, 0.0)) / left[j]
+                rates[i], variances[i] = _from_triples(signal, weights, left, used, slopes)
+                over = under = 0.0
+                for j in range(used):
+                    curve = _exp(-rates[i] * te[j])
+                    over += signal[j] * curve
+                    under += curve**2
+                s0s[i] = over / under
+            counts[i] = used
+            squares[i] = _squared_distance(measured, te, left, used, rates[i], s0s[i])
+    return rates, s0s, variances, squares, counts
+
+
+@njit(cache=True, error_model="numpy")
+def _from_triples(signal, weights, left, used, slopes):  # type: ignore[no-untyped-def]
+    """Return R2* and its variance; ``slopes`` is a work array."""
+    falls = integrals = 0.0
+    for j in range(used - 2):
+        integral, fall = _integral(signal, weights, j), signal[j] - signal[j + 2]
+        factor = integral + weights[j, 2] * fall
+        falls += factor * fall
+        integrals += factor * integral
+    if not integrals > 0.0:
+        return 0.0, np.inf
+    rate = falls / integrals
+    slopes[:used] = 0.0
+    for j in range(used - 2):
+        factor = _integral(signal, weights, j) + weights[j, 2] * (signal[j] - signal[j + 2])
+        slopes[j] += factor
+        slopes[j + 2] -= factor
+        for k in range(3):
+            slopes[j + k] -= factor * rate * weights[j, k]
+    square = 0.0
+    for j in range(used):
+        square += (slopes[j] / left[j]) ** 2
+    return rate, square / integrals**2
 
 
 @njit(cache=True)
-def _expected(nu, sigma):  # type: ignore[no-untyped-def]
-    """Return the mean magnitude of a signal ``nu`` in noise ``sigma``, its slope and variance.
+def _integral(signal, weights, j):  # type: ignore[no-untyped-def]
+    return weights[j, 0] * signal[j] + weights[j, 1] * signal[j + 1] + weights[j, 2] * signal[j + 2]
 
-    The variance is over ``sigma`` squared.
+
+@njit(cache=True, error_model="numpy")
+def _normal_equations(signal, te, left, used, rate, s0, sigma):  # type: ignore[no-untyped-def]
+    """Return squared misfit, normal matrix and right side for (s0, rate), and two sums more.
+
+    The expected magnitude of a signal nu is given by :func:`relaxometry.nonlinear`.  Its mean
+    square is nu^2 + 2 sigma^2, which makes its variance less than sigma^2 in the noise: the next
+    three values are the normal matrix weighted by how much less.  The last is the squared
+    distance from the curve without the noise floor.
     """
-    if sigma == 0.0:
-        return nu, 1.0, 1.0
-    extra = (np.pi / 2 - 1) * np.exp(-0.3 * (nu / sigma) ** 2)
-    mean = np.sqrt(nu**2 + sigma**2 * (1.0 + extra))
-    # the mean square is nu^2 + 2 sigma^2
-    return mean, nu * (1.0 - 0.3 * extra) / mean, 1.0 - extra
-
-
-@njit(cache=True)
-def _normal_equations(signal, te, left, rate, s0, sigma):  # type: ignore[no-untyped-def]
-    """Return the squared misfit, and the normal matrix and right side for (s0, rate)."""
-    cost = a00 = a01 = a11 = b0 = b1 = 0.0
-    for j in range(te.size):
-        if left[j] == 0.0:
-            continue
-        decay = left[j] * np.exp(-rate * te[j])
-        mean, slope, _ = _expected(s0 * decay, sigma)
+    cost = a00 = a01 = a11 = b0 = b1 = less00 = less01 = less11 = square = 0.0
+    for j in range(used):
+        decay = left[j] * _exp(-rate * te[j])
+        nu = s0 * decay
+        mean, slope, extra = nu, 1.0, 0.0
+        if sigma > 0.0:
+            if abs(nu) < _FLOOR_ENDS * sigma:
+                extra = (np.pi / 2 - 1) * _exp(-0.3 * (nu / sigma) ** 2)
+            mean = np.sqrt(nu * nu + sigma * sigma * (1.0 + extra))
+            slope = nu * (1.0 - 0.3 * extra) / mean
         d0 = slope * decay
-        d1 = -slope * s0 * te[j] * decay
+        d1 = -slope * nu * te[j]
         e = signal[j] - mean
         cost += e * e
         a00 += d0 * d0
@@ -216,55 +271,88 @@ def _normal_equations(signal, te, left, rate, s0, sigma):  # type: ignore[no-unt
         a11 += d1 * d1
         b0 += d0 * e
         b1 += d1 * e
-    return cost, a00, a01, a11, b0, b1
+        if extra > 0.0:
+            less00 += extra * d0 * d0
+            less01 += extra * d0 * d1
+            less11 += extra * d1 * d1
+        square += (signal[j] - nu) ** 2
+    return cost, a00, a01, a11, b0, b1, less00, less01, less11, square
 
 
-@njit(cache=True)
-def _rate_variance(te, left, rate, s0, sigma, a00, a01, a11):  # type: ignore[no-untyped-def]
+@njit(cache=True, error_model="numpy")
+def _rate_variance(a00, a01, a11, less00, less01, less11):  # type: ignore[no-untyped-def]
     """Return the variance of R2* by the normal matrix; the echoes' own variances differ."""
     determinant = a00 * a11 - a01 * a01
     if not determinant > 0.0:
         return np.inf
-    variance = 0.0
-    for j in range(te.size):
-        if left[j] == 0.0:
-            continue
-        decay = left[j] * np.exp(-rate * te[j])
-        _, slope, own = _expected(s0 * decay, sigma)
-        d0, d1 = slope * decay, -slope * s0 * te[j] * decay
-        variance += own * ((a00 * d1 - a01 * d0) / determinant) ** 2
-    return variance
+    less = a00 * a00 * less11 - 2 * a00 * a01 * less01 + a01 * a01 * less00
+    return a00 / determinant - less / determinant**2
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, error_model="numpy")
 def nonlinear_voxels(  # type: ignore[no-untyped-def]
-    signals, indices, te, changes, sliced, start_rate, start_s0, sigma
+    signals, indices, te, changes, sliced, start_rate, start_s0, sigma, floor
 ):
-    """Fit the expected magnitude by least squares (Levenberg-Marquardt); with variance."""
-    rates = start_rate.copy()
-    s0s = start_s0.copy()
-    variances = np.empty(indices.size)
-    for i in prange(indices.size):
-        signal = signals[indices[i]].astype(np.float64)
-        left = _coherence(changes[i], te, sliced)
-        rate, s0, damping = rates[i], s0s[i], 1e-3
-        cost, a00, a01, a11, b0, b1 = _normal_equations(signal, te, left, rate, s0, sigma)
-        for _ in range(_MAX_ITERATIONS):
-            d00, d11 = a00 * (1 + damping), a11 * (1 + damping)
-            determinant = d00 * d11 - a01 * a01
-            if not determinant > 0.0:
-                break
-            ds0 = (d11 * b0 - a01 * b1) / determinant
-            drate = (d00 * b1 - a01 * b0) / determinant
-            trial = _normal_equations(signal, te, left, rate + drate, s0 + ds0, sigma)
-            if trial[0] <= cost:
-                rate, s0 = rate + drate, s0 + ds0
-                cost, a00, a01, a11, b0, b1 = trial
-                damping *= 0.1
-                if abs(ds0) <= 1e-5 * s0 and abs(drate) * te[-1] <= 1e-5:
+    """Fit the expected magnitude by least squares (Levenberg-Marquardt).
+
+    ``floor`` is the noise level in the expected magnitude, 0 for a plain exponential.  A step
+    that is short beside what noise of ``sigma`` does is the last, without another look at the
+    echoes.
+    """
+    n = indices.size
+    rates, s0s, variances = start_rate.copy(), start_s0.copy(), np.empty(n)
+    squares, counts = np.empty(n), np.empty(n, np.int64)
+    for chunk in prange((n + _CHUNK - 1) // _CHUNK):
+        left = np.empty(te.size)
+        for i in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, n)):
+            signal = signals[indices[i]]
+            used = _coherence(changes[i], te, sliced, left)
+            rate, s0, damping = rates[i], s0s[i], 1e-3
+            sums = _normal_equations(signal, te, left, used, rate, s0, floor)
+            for _ in range(_MAX_ITERATIONS):
+                cost, a00, a01, a11, b0, b1 = sums[:6]
+                d00, d11 = a00 * (1 + damping), a11 * (1 + damping)
+                determinant = d00 * d11 - a01 * a01
+                if not determinant > 0.0:
                     break
-            else:
-                damping *= 10.0
-        rates[i], s0s[i] = rate, s0
-        variances[i] = _rate_variance(te, left, rate, s0, sigma, a00, a01, a11)
-    return rates, s0s, variances
+                ds0 = (d11 * b0 - a01 * b1) / determinant
+                drate = (d00 * b1 - a01 * b0) / determinant
+                # what an undamped step gains, about: the square of its length in deviations
+                gain = (b0 * ds0 + b1 * drate) * (1 + damping)
+                if gain <= (_LAST_STEP * sigma) ** 2 + 1e-12 * s0 * s0:
+                    rate, s0 = rate + drate, s0 + ds0
+                    break
+                trial = _normal_equations(signal, te, left, used, rate + drate, s0 + ds0, floor)
+                if trial[0] <= cost:
+                    rate, s0, sums = rate + drate, s0 + ds0, trial
+                    damping *= 0.1
+                else:
+                    damping *= 10.0
+            rates[i], s0s[i], counts[i], squares[i] = rate, s0, used, sums[9]
+            variances[i] = _rate_variance(sums[1], sums[2], sums[3], sums[6], sums[7], sums[8])
+    return rates, s0s, variances, squares, counts
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def write_maps(  # type: ignore[no-untyped-def]
+    maps, signals, indices, te, rates, s0s, variances, squares, counts, sigma, limits, largest_rate
+):
+    """Write R2*, S0 and the standard deviation of R2* into ``maps``, shape (3, voxel).
+
+    R2* is cut to 0..``largest_rate``; where that changes it, S0 is fitted anew to the cut value.
+    ``limits``: of :func:`noise.misfit_limits`.
+    """
+    for i in prange(indices.size):
+        voxel, rate, s0 = indices[i], 0.0, s0s[i]
+        if rates[i] > 0.0:
+            rate = min(rates[i], largest_rate)
+        if rate != rates[i]:
+            over = under = 0.0
+            for j in range(te.size):
+                curve = _exp(-rate * te[j])
+                over += signals[voxel, j] * curve
+                under += curve * curve
+            s0 = over / under
+        maps[0, voxel], maps[1, voxel] = rate, s0
+        factor = misfit_factor(squares[i], max(counts[i] - 2, 0), sigma, limits)
+        maps[2, voxel] = factor * sigma * np.sqrt(variances[i]) if variances[i] < np.inf else np.inf

@@ -10,11 +10,20 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 from bids_qsm.numerics.geometry import Bool, Float32, Geometry
-from bids_qsm.numerics.noise import misfit_factor, sigma_from_details, sigma_from_residuals
+from bids_qsm.numerics.noise import (
+    misfit_factor,
+    misfit_limits,
+    sigma_from_details,
+    sigma_from_residuals,
+)
 from bids_qsm.numerics.smoothing import smooth_phase
 
 OFFSETS = ("smooth", "free", "zero")
 _MAX_ITERATIONS = 12
+_LAST_STEP = 0.005
+"""In standard deviations of the fit; a step so short is the last one."""
+_SMALL_ANGLE_RAD = 0.5
+"""Up to here the series of sine and cosine are exact to 1e-11, and much faster."""
 
 Float64 = NDArray[np.float64]
 
@@ -46,7 +55,8 @@ class FieldFit:
 class _Voxels:
     """Values of the fitted voxels, in the order of the mask.
 
-    Information is the inverse of the variance at a noise level of one.
+    Information is the inverse of the variance at a noise level of one, energy the sum of the
+    squared magnitude over echoes.
     """
 
     field_hz: Float64
@@ -54,6 +64,7 @@ class _Voxels:
     information: Float64
     phase0_information: Float64
     squares: Float64
+    energy: Float64
 
 
 def nonlinear(
@@ -140,15 +151,7 @@ def weighted_average(
     """
     known = _usable(unwrapped, magnitude, te_s, mask, geometry)
     radians_per_hz = 2 * np.pi * np.asarray(te_s, np.float64)
-    phase, signal = unwrapped[known].astype(np.float64), magnitude[known].astype(np.float64)
-    total = signal @ radians_per_hz
-    field_hz = (signal * phase).sum(axis=1) / total
-    # each echo adds the variance sigma^2 to the numerator
-    information = total**2 / len(te_s)
-    misfit = phase - field_hz[:, None] * radians_per_hz
-    squares = (2 * signal**2 * (1 - np.cos(misfit))).sum(axis=1)
-    nil = np.zeros(field_hz.shape)
-    voxels = _Voxels(field_hz, nil, information, nil, squares)
+    voxels = _Voxels(*_average_voxels(*_listed(unwrapped, magnitude, known), radians_per_hz))
     return _as_maps(voxels, magnitude, known, len(te_s) - 1)
 
 
@@ -170,11 +173,10 @@ def _fit(
     known = _usable(unwrapped, magnitude, te_s, mask, geometry)
     if len(te_s) < 3:
         offset = "zero"
-    indices = np.flatnonzero(known)
     n_echoes = len(te_s)
-    data = unwrapped.reshape(-1, n_echoes), magnitude.reshape(-1, n_echoes), indices
+    data = _listed(unwrapped, magnitude, known)
     radians_per_hz = 2 * np.pi * np.asarray(te_s, np.float64)
-    phase0 = np.zeros(indices.size)
+    phase0: NDArray[np.floating] = np.zeros(data[-1].size)
     voxels = _Voxels(*_fit_voxels(*data, radians_per_hz, phase0, offset != "zero", iterations))
     if offset == "smooth":
         phase0 = smooth_phase(
@@ -200,16 +202,71 @@ def _usable(
         )
     if min(te_s) <= 0 or len(set(te_s)) < len(te_s):
         raise ValueError(f"echo times must be positive and differ, got {tuple(te_s)} s.")
-    known = mask.copy()
-    known[mask] = (
-        np.isfinite(unwrapped[mask]).all(axis=1)
-        & np.isfinite(magnitude[mask]).all(axis=1)
-        & (magnitude[mask] > 0).any(axis=1)
+    phase, signal = (array.reshape(-1, len(te_s)) for array in (unwrapped, magnitude))
+    known: Bool = _with_signal(phase, signal, np.ascontiguousarray(mask).reshape(-1))
+    return known.reshape(mask.shape)
+
+
+def _listed(
+    unwrapped: Float32, magnitude: Float32, known: Bool
+) -> tuple[Float32, Float32, NDArray[np.int64]]:
+    """Return phase and magnitude of shape (voxel, echo), and the flat indices of the voxels."""
+    n_echoes = magnitude.shape[-1]
+    return (
+        unwrapped.reshape(-1, n_echoes),
+        magnitude.reshape(-1, n_echoes),
+        np.flatnonzero(known),
     )
-    return known
 
 
 @njit(parallel=True, cache=True)
+def _with_signal(phase, magnitude, mask):  # type: ignore[no-untyped-def]
+    known = np.zeros(mask.size, np.bool_)
+    for i in prange(mask.size):
+        if mask[i]:
+            finite, signal = True, False
+            for j in range(phase.shape[1]):
+                m = magnitude[i, j]
+                finite &= np.isfinite(phase[i, j]) and np.isfinite(m)
+                signal |= m > 0
+            known[i] = finite and signal
+    return known
+
+
+@njit(cache=True)
+def _sine_and_versine(angle):  # type: ignore[no-untyped-def]
+    """Return sin(angle) and 1 - cos(angle); most residuals are small."""
+    if abs(angle) > _SMALL_ANGLE_RAD:
+        return np.sin(angle), 1.0 - np.cos(angle)
+    x = angle * angle
+    sine = angle * (1 - x / 6 * (1 - x / 20 * (1 - x / 42 * (1 - x / 72))))
+    return sine, x / 2 * (1 - x / 12 * (1 - x / 30 * (1 - x / 56 * (1 - x / 90))))
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def _average_voxels(phase, magnitude, indices, radians_per_hz):  # type: ignore[no-untyped-def]
+    n_echoes, n = radians_per_hz.size, indices.size
+    field, information = np.zeros(n), np.zeros(n)
+    squares, energy = np.zeros(n), np.zeros(n)
+    for i in prange(n):
+        p, m = phase[indices[i]], magnitude[indices[i]]
+        total = rising = 0.0
+        for j in range(n_echoes):
+            total += np.float64(m[j]) * radians_per_hz[j]
+            rising += np.float64(m[j]) * p[j]
+        field[i] = rising / total
+        # each echo adds the variance sigma^2 to the numerator
+        information[i] = total**2 / n_echoes
+        for j in range(n_echoes):
+            weight = np.float64(m[j]) ** 2
+            _, versine = _sine_and_versine(p[j] - field[i] * radians_per_hz[j])
+            squares[i] += 2.0 * weight * versine
+            energy[i] += weight
+    nil = np.zeros(n)
+    return field, nil, information, nil, squares, energy
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
 def _fit_voxels(  # type: ignore[no-untyped-def]
     phase, magnitude, indices, radians_per_hz, fixed_phase0, free, iterations
 ):
@@ -217,53 +274,55 @@ def _fit_voxels(  # type: ignore[no-untyped-def]
 
     Each step solves the linear fit's normal equations for the sine of the phase residual.  As
     1 - cos(e + d) <= 1 - cos(e) + d sin(e) + d^2 / 2, no step can raise the squared residual:
-    Gauss-Newton needs no damping here.
+    Gauss-Newton needs no damping here.  The last step lowers it by as much as the normal
+    equations say: it is too short for another look at the echoes.
     """
-    n_echoes = radians_per_hz.size
-    n = indices.size
-    field = np.zeros(n)
-    phase0 = fixed_phase0.copy()
-    information = np.zeros(n)
-    phase0_information = np.zeros(n)
-    squares = np.zeros(n)
+    n_echoes, n = radians_per_hz.size, indices.size
+    field, phase0 = np.zeros(n), fixed_phase0.copy()
+    information, phase0_information = np.zeros(n), np.zeros(n)
+    squares, energy = np.zeros(n), np.zeros(n)
+    freedom = max(n_echoes - (2 if free else 1), 1)
     for i in prange(n):
         p, m = phase[indices[i]], magnitude[indices[i]]
-        s0 = s1 = s2 = 0.0
+        c = phase0[i]
+        s0 = s1 = s2 = b0 = b1 = 0.0
         for j in range(n_echoes):
-            weight = np.float64(m[j]) ** 2
+            weight, turn = np.float64(m[j]) ** 2, radians_per_hz[j]
+            weighted = weight * (p[j] - c)
             s0 += weight
-            s1 += weight * radians_per_hz[j]
-            s2 += weight * radians_per_hz[j] ** 2
+            s1 += weight * turn
+            s2 += weight * turn * turn
+            b0 += weighted
+            b1 += weighted * turn
+        energy[i] = s0
         determinant = s0 * s2 - s1 * s1
         if free and determinant <= 1e-9 * s0 * s2:
             continue  # a single echo has a signal: a line cannot be fitted
-        f, c = 0.0, phase0[i]
+        f = (s0 * b1 - s1 * b0) / determinant if free else b1 / s2
+        c += (s2 * b0 - s1 * b1) / determinant if free else 0.0
+        total = 0.0
         for iteration in range(iterations + 1):
-            b0 = b1 = 0.0
+            total = b0 = b1 = 0.0
             for j in range(n_echoes):
-                e = p[j] - c - f * radians_per_hz[j]
-                if iteration > 0:
-                    e = np.sin(e)
-                weighted = np.float64(m[j]) ** 2 * e
-                b0 += weighted
-                b1 += weighted * radians_per_hz[j]
-            if free:
-                df = (s0 * b1 - s1 * b0) / determinant
-                dc = (s2 * b0 - s1 * b1) / determinant
-            else:
-                df, dc = b1 / s2, 0.0
+                weight, turn = np.float64(m[j]) ** 2, radians_per_hz[j]
+                sine, versine = _sine_and_versine(p[j] - c - f * turn)
+                total += 2.0 * weight * versine
+                b0 += weight * sine
+                b1 += weight * sine * turn
+            if iteration == iterations:
+                break
+            df = (s0 * b1 - s1 * b0) / determinant if free else b1 / s2
+            dc = (s2 * b0 - s1 * b1) / determinant if free else 0.0
             f += df
             c += dc
-            if iteration > 0 and abs(df) * radians_per_hz[-1] + abs(dc) < 1e-6:
+            gain = b0 * dc + b1 * df
+            if gain <= _LAST_STEP**2 * total / freedom + 1e-14 * s0:
+                total = max(total - gain, 0.0)
                 break
-        total = 0.0
-        for j in range(n_echoes):
-            e = p[j] - c - f * radians_per_hz[j]
-            total += 2.0 * np.float64(m[j]) ** 2 * (1.0 - np.cos(e))
         field[i], phase0[i], squares[i] = f, c, total
         information[i] = determinant / s0 if free else s2
         phase0_information[i] = determinant / s2 if free else 0.0
-    return field, phase0, information, phase0_information, squares
+    return field, phase0, information, phase0_information, squares, energy
 
 
 def _as_maps(voxels: _Voxels, magnitude: Float32, known: Bool, freedom: int) -> FieldFit:
@@ -272,21 +331,24 @@ def _as_maps(voxels: _Voxels, magnitude: Float32, known: Bool, freedom: int) -> 
         sigma = sigma_from_residuals(voxels.squares, freedom)
     else:
         sigma = sigma_from_details(magnitude[..., 0], known)
-    fitted = voxels.information > 0
-    noise = np.full(voxels.information.shape, np.inf)
-    noise[fitted] = sigma / np.sqrt(voxels.information[fitted])
-    noise *= misfit_factor(voxels.squares, freedom, sigma)
-    energy = (magnitude[known].astype(np.float64) ** 2).sum(axis=1)
-    noise_hz = np.full(known.shape, np.inf, np.float32)
-    noise_hz[known] = noise
-    field_hz, phase0_rad, residual = (
-        _in_volume(values, known)
-        for values in (voxels.field_hz, voxels.phase0_rad, np.sqrt(voxels.squares / energy))
-    )
-    return FieldFit(field_hz, noise_hz, phase0_rad, residual)
+    field_hz, phase0_rad, residual = (np.zeros(known.size, np.float32) for _ in range(3))
+    noise_hz = np.full(known.size, np.inf, np.float32)
+    maps = field_hz, noise_hz, phase0_rad, residual
+    values = voxels.field_hz, voxels.information, voxels.phase0_rad, voxels.squares, voxels.energy
+    limits = misfit_limits(freedom, sigma)
+    _write_maps(*maps, np.flatnonzero(known), *values, freedom, sigma, limits)
+    return FieldFit(*(one.reshape(known.shape) for one in maps))
 
 
-def _in_volume(values: Float64, known: Bool) -> Float32:
-    volume = np.zeros(known.shape, np.float32)
-    volume[known] = values
-    return volume
+@njit(parallel=True, cache=True, error_model="numpy")
+def _write_maps(  # type: ignore[no-untyped-def]
+    field_hz, noise_hz, phase0_rad, residual,
+    indices, field, information, phase0, squares, energy, freedom, sigma, limits,
+):  # fmt: skip
+    for i in prange(indices.size):
+        voxel = indices[i]
+        field_hz[voxel], phase0_rad[voxel] = field[i], phase0[i]
+        residual[voxel] = np.sqrt(squares[i] / energy[i])
+        if information[i] > 0:
+            factor = misfit_factor(squares[i], freedom, sigma, limits)
+            noise_hz[voxel] = factor * sigma / np.sqrt(information[i])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy import special
 
@@ -36,33 +37,50 @@ def sigma_from_residuals(squares: NDArray[np.floating], degrees_of_freedom: int)
     return float(np.sqrt(np.median(squares) / special.chdtri(degrees_of_freedom, 0.5)))
 
 
-def misfit_factor(
-    squares: NDArray[np.floating], degrees_of_freedom: int | NDArray[np.integer], sigma: float
-) -> NDArray[np.float64]:
-    """Return by how much a fit's standard deviations grow where noise does not explain its misfit.
+def misfit_limits(most_degrees_of_freedom: int, sigma: float) -> NDArray[np.float64]:
+    """Return the sums of squared residuals above which noise does not explain a voxel's misfit.
 
     Parameters
     ----------
-    squares : ndarray, shape (n,)
-        Sum over echoes of the squared residuals in each voxel.
-    degrees_of_freedom : int or ndarray of int, shape (n,)
-        Number of echoes less the number of fitted values; none: there is no misfit.
+    most_degrees_of_freedom : int
+        Number of echoes less the number of fitted values, the most that any voxel has.
     sigma : float
         Noise level.
 
     Returns
     -------
-    ndarray of float64, shape (n,)
+    ndarray of float64, shape (most_degrees_of_freedom + 1,)
+        By degrees of freedom; inf where there are none, and where there is no noise level.
+    """
+    limits = np.full(most_degrees_of_freedom + 1, np.inf)
+    if sigma > 0:
+        freedom = np.arange(1, limits.size)
+        limits[1:] = sigma**2 * special.chdtri(freedom, _MISFIT_PROBABILITY)
+    return limits
+
+
+@njit(cache=True, error_model="numpy")
+def misfit_factor(squares, degrees_of_freedom, sigma, limits):  # type: ignore[no-untyped-def]
+    """Return by how much a standard deviation grows where noise does not explain the misfit.
+
+    Parameters
+    ----------
+    squares : float
+        Sum over echoes of the squared residuals.
+    degrees_of_freedom : int
+    sigma : float
+        Noise level.
+    limits : ndarray of float64
+        From :func:`misfit_limits`.
+
+    Returns
+    -------
+    float
         One where the misfit is as noise has it.
     """
-    freedom = np.broadcast_to(degrees_of_freedom, squares.shape)
-    factor = np.ones(squares.shape)
-    if sigma > 0:
-        noise = sigma**2 * np.maximum(freedom, 1)
-        largest = sigma**2 * special.chdtri(np.maximum(freedom, 1), _MISFIT_PROBABILITY)
-        excess = (freedom > 0) & (squares > largest)
-        factor[excess] = np.sqrt(squares[excess] / noise[excess])
-    return factor
+    if squares > limits[degrees_of_freedom]:
+        return np.sqrt(squares / degrees_of_freedom) / sigma
+    return 1.0
 
 
 def sigma_from_details(magnitude: Float32, mask: Bool) -> float:

@@ -14,10 +14,11 @@ from bids_qsm.numerics.decay import (
     field_changes,
     loglinear_voxels,
     nonlinear_voxels,
-    squared_residuals,
+    usable_voxels,
+    write_maps,
 )
 from bids_qsm.numerics.geometry import Bool, Float32
-from bids_qsm.numerics.noise import misfit_factor, sigma_from_details, sigma_from_residuals
+from bids_qsm.numerics.noise import misfit_limits, sigma_from_details, sigma_from_residuals
 
 Float64 = NDArray[np.float64]
 
@@ -55,6 +56,17 @@ class _Data:
     @property
     def arguments(self) -> tuple[Float32, NDArray[np.int64], Float64, Float32, bool]:
         return self.signals, self.indices, self.te, self.changes_hz, self.sliced
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What a kernel gives for each voxel; the variance of the rate is that at unit noise."""
+
+    rate_per_s: Float64
+    s0: Float64
+    variance: Float64
+    squares: Float64
+    counts: NDArray[np.int64]
 
 
 def t2star_s(r2star_per_s: Float32) -> Float32:
@@ -128,10 +140,11 @@ def nonlinear(
     10.1002/mrm.23074.
     """
     data = _usable(magnitude, te_s, mask, field_hz if gradient_correction else None, sliced)
-    rate, s0, _ = loglinear_voxels(*data.arguments)
-    sigma = _noise_level(data, rate, s0, magnitude)
-    rate, s0, variance = nonlinear_voxels(*data.arguments, rate, s0, sigma if noise_floor else 0.0)
-    return _as_maps(data, rate, s0, variance, sigma, max_r2star_per_s)
+    start = _Fit(*loglinear_voxels(*data.arguments))
+    sigma = _noise_level(data, start, magnitude)
+    floor = sigma if noise_floor else 0.0
+    fit = nonlinear_voxels(*data.arguments, start.rate_per_s, start.s0, sigma, floor)
+    return _as_maps(data, _Fit(*fit), sigma, max_r2star_per_s)
 
 
 def loglinear(
@@ -153,9 +166,8 @@ def loglinear(
     Parameters are those of :func:`nonlinear`.
     """
     data = _usable(magnitude, te_s, mask, field_hz if gradient_correction else None, sliced)
-    rate, s0, variance = loglinear_voxels(*data.arguments)
-    sigma = _noise_level(data, rate, s0, magnitude)
-    return _as_maps(data, rate, s0, variance, sigma, max_r2star_per_s)
+    fit = _Fit(*loglinear_voxels(*data.arguments))
+    return _as_maps(data, fit, _noise_level(data, fit, magnitude), max_r2star_per_s)
 
 
 def arlo(
@@ -182,13 +194,13 @@ def arlo(
     Pei et al. 2015, 10.1002/mrm.25137.
     """
     data = _usable(magnitude, te_s, mask, field_hz if gradient_correction else None, sliced)
-    fit = loglinear_voxels(*data.arguments)
-    sigma = _noise_level(data, fit[0], fit[1], magnitude)
+    fit = _Fit(*loglinear_voxels(*data.arguments))
+    sigma = _noise_level(data, fit, magnitude)
     if len(te_s) > 2:
         floor = sigma if noise_floor else 0.0
-        fit = arlo_voxels(*data.arguments, _parabola_weights(te_s), floor, *fit)
-    rate, s0, variance = fit
-    return _as_maps(data, rate, s0, variance, sigma, max_r2star_per_s)
+        start = fit.rate_per_s, fit.s0, fit.variance
+        fit = _Fit(*arlo_voxels(*data.arguments, _parabola_weights(te_s), floor, *start))
+    return _as_maps(data, fit, sigma, max_r2star_per_s)
 
 
 METHODS = {"nonlinear": nonlinear, "loglinear": loglinear, "arlo": arlo}
@@ -213,23 +225,20 @@ def _usable(
         raise ValueError(f"echo times must be positive and rising, got {tuple(te_s)} s.")
     if field_hz is not None and field_hz.shape != mask.shape:
         raise ValueError(f"the field {field_hz.shape} must fit the mask {mask.shape}.")
-    known = mask.copy()
-    inside = magnitude[mask]
-    known[mask] = np.isfinite(inside).all(axis=1) & (inside[:, :2] > 0).all(axis=1)
+    signals, te = magnitude.reshape(-1, len(te_s)), np.asarray(te_s, np.float64)
+    known = usable_voxels(signals, np.ascontiguousarray(mask).reshape(-1)).reshape(mask.shape)
     indices = np.flatnonzero(known)
     if field_hz is None:
         changes_hz = np.zeros((indices.size, 3), np.float32)
     else:
         changes_hz = field_changes(field_hz, known & np.isfinite(field_hz), indices)
-    signals, te = magnitude.reshape(-1, len(te_s)), np.asarray(te_s, np.float64)
     return _Data(signals, indices, te, changes_hz, sliced, known)
 
 
-def _noise_level(data: _Data, rate: Float64, s0: Float64, magnitude: Float32) -> float:
+def _noise_level(data: _Data, fit: _Fit, magnitude: Float32) -> float:
     if data.te.size > 2:
-        squares, counts = squared_residuals(*data.arguments, rate, s0)
-        complete = counts == data.te.size
-        return sigma_from_residuals(squares[complete], data.te.size - 2)
+        complete = fit.counts == data.te.size
+        return sigma_from_residuals(fit.squares[complete], data.te.size - 2)
     return sigma_from_details(magnitude[..., -1], data.known)
 
 
@@ -242,26 +251,10 @@ def _parabola_weights(te_s: Sequence[float]) -> Float64:
     ).reshape(-1, 1)
 
 
-def _as_maps(
-    data: _Data,
-    rate: Float64,
-    s0: Float64,
-    variance: Float64,
-    sigma: float,
-    max_r2star_per_s: float,
-) -> Relaxation:
-    """Put the voxels' values into maps; where R2* is cut, S0 is fitted anew to the cut value."""
-    squares, counts = squared_residuals(*data.arguments, rate, s0)
-    deviation = sigma * np.sqrt(variance) * misfit_factor(squares, counts - 2, sigma)
-    cut = np.clip(np.nan_to_num(rate, nan=0.0), 0.0, max_r2star_per_s)
-    changed = cut != rate
-    curve = np.exp(-cut[changed, None] * data.te)
-    signal = data.signals[data.indices[changed]].astype(np.float64)
-    s0 = s0.copy()
-    s0[changed] = (signal * curve).sum(axis=1) / (curve**2).sum(axis=1)
-    maps = []
-    for values, elsewhere in ((cut, 0.0), (s0, 0.0), (deviation, np.inf)):
-        volume = np.full(data.known.shape, elsewhere, np.float32)
-        volume[data.known] = values
-        maps.append(volume)
-    return Relaxation(maps[0], maps[1], maps[2])
+def _as_maps(data: _Data, fit: _Fit, sigma: float, max_r2star_per_s: float) -> Relaxation:
+    maps = np.zeros((3, data.known.size), np.float32)
+    maps[2] = np.inf
+    limits = misfit_limits(data.te.size - 2, sigma)
+    values = fit.rate_per_s, fit.s0, fit.variance, fit.squares, fit.counts
+    write_maps(maps, data.signals, data.indices, data.te, *values, sigma, limits, max_r2star_per_s)
+    return Relaxation(*maps.reshape(3, *data.known.shape))

@@ -4,6 +4,10 @@ The limit of a kernel is the time that its transforms take with the best FFT the
 that the rest of its bytes take at the machine's measured bandwidth.  The bytes are those that the
 algorithm cannot do without (each array read or written once for each pass over the volume that
 a transform forces), not those that the code happens to move.
+
+The voxel-wise fits and the edges' costs are limited by arithmetic instead: to the time of the
+bytes comes that of the functions which the algorithm cannot do without, each at the rate of a
+bare loop (``limits.py``).  Region growing is limited by a queue in memory.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import importlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +42,7 @@ from bids_qsm.numerics.geometry import (
 from bids_qsm.numerics.inversion.solver import gradient, step_sizes
 from bids_qsm.numerics.phase import wrap
 from bids_qsm.numerics.romeo import edge_costs, grow_regions
+from tests.benchmarks import limits
 from tests.benchmarks.heads import Head, geometry_of, read_field_map
 
 COLUMNS = (
@@ -56,6 +61,10 @@ TRIAD_LENGTH = 1 << 26
 """Three arrays of 256 MiB: more than a cache holds."""
 REPEATS, MORE_STEPS = 3, 4
 MARGIN_MM = 20.0
+R2STAR_WORK = {"log": 1, "exp": 4}
+"""For each echo: the log-linear fit, its curve for weights and for the noise level, two steps."""
+COMPLEX_WORK = {"sin and cos": 1}
+"""For each echo: one step from the linear fit."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,22 @@ class Machine:
             [*([f"FFT ({self.fft_name})"] if pairs else []), *(["memory"] if moved else [])]
         )
         return self.row_with(name, shape, seconds, moved, fft_s + memory_s, limited_by)
+
+    def computed_row(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        seconds: float,
+        moved: float,
+        work: Mapping[str, float],
+    ) -> Row:
+        """Return the row of a kernel that calls each function of ``work`` so many times."""
+        compute_s = sum(
+            count * limits.seconds_each(operation, REPEATS) for operation, count in work.items()
+        )
+        limited_by = f"compute ({', '.join(work)}) + memory"
+        limit_s = compute_s + moved / self.bytes_per_s
+        return self.row_with(name, shape, seconds, moved, limit_s, limited_by)
 
     def row_with(
         self,
@@ -137,15 +162,8 @@ def _triad(a, b, c, scale):  # type: ignore[no-untyped-def]
         a[i] = b[i] + scale * c[i]
 
 
-def _best_s(function: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """Return the shortest of some times, after a first call that is not counted."""
-    function()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - started)
-    return min(times)
+def _best_s(function: Callable[[], Any], repeats: int | None = None) -> float:
+    return limits.best_s(function, REPEATS if repeats is None else repeats)
 
 
 def _triad_bytes_per_s() -> float:
@@ -267,30 +285,36 @@ def _voxelwise(local: FieldMap, shape: tuple[int, int, int], machine: Machine) -
     costs = edge_costs(*wrapped, scales, strength, mask)
     voxels, inside, echoes = mask.size, int(mask.sum()), len(TE_S)
     fit, r2star = field.METHODS["nonlinear"], relaxometry.METHODS["nonlinear"]
+    order = grow_regions(wrapped[0], costs, mask)[1]
     return [
-        machine.row(
+        machine.computed_row(
             "romeo: edge costs",
             box,
             _best_s(lambda: edge_costs(*wrapped, scales, strength, mask)),
             (3 * 4 + 1 + 3) * voxels,
+            {"coherence": int((costs > 0).sum())},
         ),
-        machine.row(
+        machine.row_with(
             "romeo: growth",
             box,
             _best_s(lambda: grow_regions(wrapped[0], costs, mask)),
             (2 * 4 + 1 + 3) * voxels + 4 * inside,
+            limits.queue_s(order, costs, REPEATS),
+            "queue in memory, serial",
         ),
-        machine.row(
+        machine.computed_row(
             "complex fit",
             box,
             _best_s(lambda: fit(phase, magnitude, TE_S, mask, grid, offset="free")),
             2 * 4 * echoes * inside + 4 * 4 * voxels,
+            {operation: n * echoes * inside for operation, n in COMPLEX_WORK.items()},
         ),
-        machine.row(
+        machine.computed_row(
             "R2* fit",
             box,
             _best_s(lambda: r2star(magnitude, TE_S, mask)),
-            4 * echoes * inside + 2 * 4 * voxels,
+            4 * echoes * inside + 3 * 4 * voxels,
+            {operation: n * echoes * inside for operation, n in R2STAR_WORK.items()},
         ),
     ]
 
