@@ -195,9 +195,9 @@ def _completed(path: Path, table: pd.DataFrame) -> pd.DataFrame:
 def hemisphere_in(name: str) -> str:
     """Return the side that a structure's name tells: L, R, or B for neither."""
     words = re.split(r"[\s_.-]+", name.strip().lower())
-    if {"l", "left", "lh"} & {words[0], words[-1]}:
+    if {"left", "lh"} & set(words) or "l" in (words[0], words[-1]):
         return "L"
-    return "R" if {"r", "right", "rh"} & {words[0], words[-1]} else "B"
+    return "R" if {"right", "rh"} & set(words) or "r" in (words[0], words[-1]) else "B"
 
 
 def read_description(path: Path) -> dict:
