@@ -15,11 +15,12 @@ from bids_qsm.anatomy.resampling import apply_transforms
 from bids_qsm.anatomy.template import load_template, package_file
 from bids_qsm.anatomy.warp import register_to_template
 from bids_qsm.errors import UnreadableInputError
-from bids_qsm.images import Image, load_image
+from bids_qsm.images import Image, load_image, voxel_sizes_mm
 from bids_qsm.settings import TEMPLATE
 
 # one space: b has half the voxel size of a
 SYMMETRIC = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+SPACES_APART_MM = 8.0  # more than the templates differ by anywhere in the brain
 SPACES = {"MNI152NLin2009aSym": SYMMETRIC, "MNI152NLin2009bSym": SYMMETRIC}
 
 
@@ -69,8 +70,8 @@ def make_member(
 def labels_from_space(labels: Image, space: str) -> Image:
     """Return labels of a known template's space in that of MNI152NLin2009cAsym.
 
-    The one template is registered to the other by SyN.  The labels come on their own grid, whose
-    place is nearly that of the new ones.
+    The one template is registered to the other by SyN.  The labels come on the part of their own
+    grid around them, as the two spaces are nearly in the same place.
 
     Raises
     ------
@@ -92,7 +93,19 @@ def labels_from_space(labels: Image, space: str) -> Image:
     other = prepare_t1w(load_image(package_file("nilearn", SPACES[space])))
     with tempfile.TemporaryDirectory() as folder:
         warp = register_to_template(other, Path(folder))
-        return apply_transforms(labels, labels, warp.template_to_t1w, "label")
+        part = cropped(labels, round(SPACES_APART_MM / min(voxel_sizes_mm(labels.affine))))
+        return apply_transforms(part, part, warp.template_to_t1w, "label")
+
+
+def cropped(labels: Image, margin_voxels: int) -> Image:
+    """Return the part of a label image around its labels."""
+    where = np.argwhere(labels.data)
+    first = np.maximum(where.min(axis=0) - margin_voxels, 0)
+    last = np.minimum(where.max(axis=0) + margin_voxels + 1, labels.shape)
+    shift = np.eye(4)
+    shift[:3, 3] = first
+    part = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+    return Image(np.ascontiguousarray(labels.data[part]), labels.affine @ shift)
 
 
 def majority(votes: Sequence[Image]) -> Image:

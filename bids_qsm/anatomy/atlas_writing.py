@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bids_qsm.anatomy.atlas_files import read_table
-from bids_qsm.anatomy.atlas_members import majority
+from bids_qsm.anatomy.atlas_members import cropped, majority
 from bids_qsm.anatomy.atlases import AtlasMember, check_labels
 from bids_qsm.anatomy.grids import on_grid
 from bids_qsm.anatomy.template import load_template
@@ -63,7 +63,7 @@ def write_atlas_folder(
     check_labels(parent, labels, parent, text.table)
     folder = _new_folder(parent, text.name)
     fine = min(voxel_sizes_mm(labels.affine)) < FINER_MM
-    placed = _cropped(labels) if fine else on_grid(labels, load_template(), 0)
+    placed = cropped(labels, MARGIN_VOXELS) if fine else on_grid(labels, load_template(), 0)
     stem = f"tpl-{TEMPLATE}_{'' if fine else 'res-1_'}atlas-{text.name}"
     _write(folder / f"{stem}_dseg.nii.gz", _packed(placed))
     if probabilities is not None:
@@ -183,17 +183,6 @@ def _joined(folder: Path, text: AtlasText, names: Sequence[str]) -> AtlasText:
     new = text.table[~text.table["index"].isin(there["index"])]
     table = pd.concat([there, new], ignore_index=True).sort_values("index", ignore_index=True)
     return dataclasses.replace(text, table=table)
-
-
-def _cropped(labels: Image) -> Image:
-    """Return the part of a label image around its labels."""
-    where = np.argwhere(labels.data)
-    first = np.maximum(where.min(axis=0) - MARGIN_VOXELS, 0)
-    last = np.minimum(where.max(axis=0) + MARGIN_VOXELS + 1, labels.shape)
-    shift = np.eye(4)
-    shift[:3, 3] = first
-    part = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
-    return Image(np.ascontiguousarray(labels.data[part]), labels.affine @ shift)
 
 
 def _packed(labels: Image) -> bytes:

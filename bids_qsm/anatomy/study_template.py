@@ -25,6 +25,7 @@ from bids_qsm.settings import TEMPLATE
 
 INVERSION_STEPS = 6
 CHI_WEIGHT = "0.5"
+FINEST_MM = 2.0  # of the search; means are finer
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,9 @@ def _bent(t1w: Image, chi: Image | None, person: Aligned, folder: Path) -> Path:
     if chi is not None and person.chi is not None:
         images += [to_itk(chi), to_itk(t1w.like(np.load(person.chi)))]
         stages += ["--metric", metric("CC", *images[2:], CHI_WEIGHT, "2")]
-    stages += ["--convergence", "[60x60x30,1e-7,10]", "--shrink-factors", "8x4x2"]
+    last = max(1, round(FINEST_MM / min(t1w.geometry.voxel_mm)))
+    factors = f"{4 * last}x{2 * last}x{last}"
+    stages += ["--convergence", "[60x60x30,1e-7,10]", "--shrink-factors", factors]
     stages += ["--smoothing-sigmas", "3x2x1vox"]
     run_registration(stages, folder, mask)
     return folder / "0Warp.nii.gz"
