@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 from bids_qsm.numerics.geometry import Bool
 
 STATISTICS = ("mean", "median", "sd", "p05", "p95")
+WITHOUT_VEINS = {
+    "n_vein_voxels": "Number of the voxels measured that belong to veins.",
+    "mean_without_veins": "Mean over the voxels of the structure that belong to no vein.",
+    "median_without_veins": "Median over the voxels of the structure that belong to no vein.",
+    "sd_without_veins": "Standard deviation over the voxels that belong to no vein.",
+}
+"""Columns that the other statistics stand beside, and what they hold."""
 
 
 def region_statistics(
@@ -70,6 +77,39 @@ def region_statistics(
     table = pd.DataFrame(rows, columns=[*STATISTICS, "n_voxels", "volume_mm3", "coverage"])
     table.insert(0, "index", wanted)
     return table
+
+
+def statistics_without(
+    table: pd.DataFrame,
+    values: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    voxel_mm3: float,
+    valid: Bool,
+    left_out: Bool,
+) -> pd.DataFrame:
+    """Return a table of :func:`region_statistics` with what changes if some voxels are left out.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Of the same values, labels and valid voxels.
+    values, labels, voxel_mm3, valid
+        As in :func:`region_statistics`.
+    left_out : ndarray of bool, shape (x, y, z)
+        The veins.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table and the columns of :data:`WITHOUT_VEINS`.
+    """
+    without = region_statistics(
+        values, labels, table["index"].tolist(), voxel_mm3, valid & ~left_out
+    )
+    return table.assign(
+        n_vein_voxels=table["n_voxels"].to_numpy() - without["n_voxels"].to_numpy(),
+        **{f"{name}_without_veins": without[name].to_numpy() for name in ("mean", "median", "sd")},
+    )
 
 
 def _statistics(used: NDArray[np.float64]) -> tuple[float, ...]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bids_qsm.numerics.regions import region_statistics
+from bids_qsm.numerics.regions import WITHOUT_VEINS, region_statistics, statistics_without
 
 VOXEL_MM3 = 2.0
 
@@ -75,3 +75,30 @@ def test_one_voxel_has_a_mean_but_no_spread() -> None:
     row = region_statistics(values, labels, [4], 1.0, np.ones(labels.shape, bool)).iloc[0]
     assert row["mean"] == row["median"] == row["p95"] == 0.25
     assert np.isnan(row["sd"])
+
+
+def test_without_veins_is_what_is_left_of_the_region(maps, rng) -> None:
+    values, labels, valid = maps
+    veins = rng.random(values.shape) < 0.3
+    index = [11, 3, 5]
+    table = region_statistics(values, labels, index, VOXEL_MM3, valid)
+    both = statistics_without(table, values, labels, VOXEL_MM3, valid, veins)
+    assert list(both.columns) == [*table.columns, *WITHOUT_VEINS]
+    np.testing.assert_array_equal(both[table.columns].to_numpy(), table.to_numpy())
+    for _, row in both.iloc[:2].iterrows():
+        measured = (labels == row["index"]) & valid & np.isfinite(values)
+        assert row.n_vein_voxels == (measured & veins).sum() > 0
+        left = values[measured & ~veins].astype(float)
+        assert row.mean_without_veins == pytest.approx(left.mean(), rel=1e-12)
+        assert row.median_without_veins == pytest.approx(np.median(left), rel=1e-12)
+        assert row.sd_without_veins == pytest.approx(left.std(ddof=1), rel=1e-12)
+    assert both.n_vein_voxels[2] == 0 and np.isnan(both.mean_without_veins[2])
+
+
+def test_a_region_that_is_all_vein_has_no_value_without(maps) -> None:
+    values, labels, valid = maps
+    table = region_statistics(values, labels, [3, 7], VOXEL_MM3, valid)
+    both = statistics_without(table, values, labels, VOXEL_MM3, valid, labels == 3)
+    assert both.n_vein_voxels.to_list() == [table.n_voxels[0], 0]
+    assert np.isnan(both.mean_without_veins[0]) and np.isfinite(both["mean"][0])
+    assert both.mean_without_veins[1] == both["mean"][1]
