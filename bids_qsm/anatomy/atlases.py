@@ -176,6 +176,19 @@ def named_atlases() -> dict[str, Path]:
     return found
 
 
+def atlas_files(name_or_path: str) -> list[Path]:
+    """Return the files that decide what an atlas is; none for the default one.
+
+    Whoever keeps results made with the atlas makes them anew when one of these has changed.
+    """
+    path = named_atlases().get(name_or_path, Path(name_or_path))
+    if path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.is_file())
+    stem = re.sub(r"\.nii(\.gz)?$", "", path.name)
+    beside = (path.with_name(f"{stem}{ending}") for ending in (".tsv", ".json"))
+    return [p for p in (path, *beside) if p.is_file()]
+
+
 def same_grid(a: Image, b: Image) -> bool:
     """Whether two images have the same shape and, to a thousandth of a millimetre, place."""
     return a.shape == b.shape and bool(np.allclose(a.affine, b.affine, atol=SAME_AFFINE_MM))

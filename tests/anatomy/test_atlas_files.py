@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from bids_qsm.anatomy.atlas_files import hemisphere_in, read_table
-from bids_qsm.anatomy.atlases import load_atlas, named_atlases
+from bids_qsm.anatomy.atlases import atlas_files, load_atlas, named_atlases
 from bids_qsm.anatomy.template import load_template
 from bids_qsm.errors import UnreadableInputError
 from tests.anatomy.atlas_makers import (
     AFFINE,
     SHAPE,
     SPACE,
+    TABLE,
     add_member,
     putamina,
     save,
@@ -111,6 +112,17 @@ def test_names_are_looked_up_in_the_users_folders(tmp_path, monkeypatch):
     assert load_atlas("Other").title == "A tiny one"
     with pytest.raises(UnreadableInputError, match=r"give a name .default.*Tiny"):
         load_atlas("Nothing")
+
+
+def test_every_file_that_decides_is_named(tmp_path):
+    folder = write_folder(tmp_path)
+    add_member(folder)
+    assert len(atlas_files(str(folder))) == 6
+    assert len(atlas_files("CIT168")) == 3 and atlas_files("default") == []
+    image = save(tmp_path / "n.nii.gz", putamina())
+    table = tmp_path / "n.tsv"
+    table.write_text(TABLE)
+    assert atlas_files(str(image)) == [image, table]
 
 
 @pytest.mark.parametrize("name", ["CIT168", "7TAMI"])
