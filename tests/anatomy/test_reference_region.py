@@ -4,7 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_qsm.anatomy.reference_region import csf_reference_region
+from bids_qsm.anatomy.atlases import load_atlas
+from bids_qsm.anatomy.reference_region import (
+    ATRIA,
+    VENTRICLES,
+    atria_box,
+    csf_reference_region,
+)
 from bids_qsm.images import Image
 
 TABLE = pd.DataFrame(
@@ -60,3 +66,52 @@ def test_no_fluid_is_an_empty_region_with_a_warning(labels):
     assert not nowhere.mask.any() and "only 0 voxels" in nowhere.warnings[0]
     unnamed = csf_reference_region(labels, TABLE.iloc[1:2], np.ones(labels.shape, bool))
     assert not unnamed.mask.any() and "no lateral ventricles" in unnamed.warnings[0]
+
+
+def test_the_atria_are_taken_where_they_are_large_enough(labels):
+    everywhere = np.ones(labels.shape, bool)
+    atria = np.zeros(labels.shape, bool)
+    atria[:, :12] = True
+    region = csf_reference_region(labels, TABLE, everywhere, atria=atria)
+    expected = np.zeros(labels.shape, bool)
+    expected[6:14, 6:12, 6:14] = expected[21:29, 6:12, 6:14] = True
+    np.testing.assert_array_equal(region.mask, expected)
+    assert region.name == ATRIA and region.warnings == ()
+    atria[:, 6:] = False  # only the rim of the ventricles is left
+    small = csf_reference_region(labels, TABLE, everywhere, atria=atria)
+    whole = csf_reference_region(labels, TABLE, everywhere)
+    np.testing.assert_array_equal(small.mask, whole.mask)
+    assert small.name == whole.name == VENTRICLES
+    assert "atria hold only 0 voxels" in small.warnings[0]
+
+
+def test_veins_and_choroid_plexus_are_left_out(labels, rng):
+    everywhere = np.ones(labels.shape, bool)
+    veins, plexus = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
+    veins[10, 8:14, 10] = True
+    plexus[24:27, 10:16, 8:12] = True
+    chi = rng.normal(0.02, 0.005, labels.shape) + 0.05 * plexus
+    whole = csf_reference_region(labels, TABLE, everywhere).mask
+    region = csf_reference_region(labels, TABLE, everywhere, veins=veins, contrasts=[chi])
+    assert not region.mask[9:12, 8:14, 10].any() and not region.mask[10, 8:14, 9:12].any()
+    assert not region.mask[plexus].any()
+    assert region.mask.sum() > 0.97 * (whole & ~plexus & ~veins).sum() - 4 * veins.sum()
+    assert chi[region.mask].mean() == pytest.approx(0.02, abs=0.0005)
+    assert chi[whole].mean() > 0.021
+    chi[whole & ~plexus & (rng.random(chi.shape) < 0.1)] = np.nan
+    region = csf_reference_region(labels, TABLE, everywhere, contrasts=[chi])
+    assert np.isfinite(chi[region.mask]).all() and region.warnings == ()
+
+
+def test_the_box_holds_the_atria_of_the_atlas():
+    atlas = load_atlas("default")
+    box = atria_box(atlas.labels)
+    ventricles = np.isin(atlas.labels.data, (4, 43))
+    place = np.argwhere(box.data & ventricles) @ box.affine[:3, :3].T + box.affine[:3, 3]
+    assert place[:, 1].min() >= -50 and place[:, 1].max() <= -30
+    left, right = (place[:, 0] < 0).sum(), (place[:, 0] > 0).sum()
+    assert min(left, right) > 1500 and np.abs(place[:, 0]).min() >= 10
+    region = csf_reference_region(
+        atlas.labels, atlas.table, np.ones(box.shape, bool), atria=box.data
+    )
+    assert region.name == ATRIA and 1000 < region.mask.sum() < 5000
