@@ -1,7 +1,7 @@
 """ROMEO's kernels: the cost of each edge between neighbouring voxels, and region growing on them.
 
-An edge is named by its axis and its lower voxel; ``costs[axis, x, y, z]`` is the cost of the edge
-from voxel (x, y, z) to the next one along ``axis``.
+An edge is named by its axis and its lower voxel; ``costs[x, y, z]`` packs those of the edges from
+voxel (x, y, z) to the next one along each axis, that of axis ``a`` in bits ``8 a`` to ``8 a + 7``.
 
 References
 ----------
@@ -20,35 +20,89 @@ from bids_qsm.numerics.geometry import Bool, Float32
 
 NO_EDGE = 0
 WORST = 255
-"""Costs run from 1 (a certain edge) to 255: one bucket of the queue for each."""
+"""Costs run from 1 (a certain edge) to 255: counting sorts the edges."""
 
 _TURN = 2 * math.pi
-_NOTHING = -1
 _DARK = 1e-30
+_SLAB_PLANES = 8
+_NO_TURN = 1 << 31
 
 
 @njit(cache=True)
-def _wrapped(angle):  # type: ignore[no-untyped-def]
-    return angle - _TURN * np.rint(angle / _TURN)
+def _set_costs(here, there, shift, scales, costs):  # type: ignore[no-untyped-def]
+    """Set the costs of the edges between two rows, of which one may be shifted.
+
+    A row has phase, other phase and magnitude.  Cost falls with a weight of 0 to 1: the product
+    of three coherences of an edge's two voxels.
+    """
+    turn, per_turn, per_pi = np.float32(_TURN), np.float32(1 / _TURN), np.float32(1 / math.pi)
+    nothing, one, tiny = np.float32(0), np.float32(1), np.float32(_DARK)
+    for z in range(costs.size):
+        step = there[0, z + shift] - here[0, z]
+        step -= turn * np.rint(step * per_turn)
+        other_step = there[1, z + shift] - here[1, z]
+        other_step -= turn * np.rint(other_step * per_turn)
+        spatial = one - abs(step) * per_pi
+        temporal = max(nothing, one - abs(step * scales[0] - other_step * scales[1]))
+        low = min(here[2, z], there[2, z + shift])
+        similar = low / max(here[2, z], there[2, z + shift], tiny)
+        weight = max(nothing, spatial * temporal * similar * similar)
+        costs[z] = WORST - np.int32((WORST - one) * weight + np.float32(0.5))
 
 
 @njit(cache=True)
-def _weight(phase, other, scales, magnitude, here, there):  # type: ignore[no-untyped-def]
-    """Return the weight 0..1 of an edge: the product of three coherences of its two voxels."""
-    step = _wrapped(phase[there] - phase[here])
-    other_step = _wrapped(other[there] - other[here])
-    spatial = 1 - abs(step) / math.pi
-    temporal = max(0.0, 1 - abs(step * scales[0] - other_step * scales[1]))
-    low = min(magnitude[here], magnitude[there])
-    high = max(magnitude[here], magnitude[there])
-    similar = (low / high) ** 2 if high > 0 else 0.0
-    return spatial * temporal * similar
+def _load(plane, phase, other, magnitude, x):  # type: ignore[no-untyped-def]
+    """Copy a plane of each volume, whose voxels may lie apart, side by side."""
+    for y in range(phase.shape[1]):
+        for z in range(phase.shape[2]):
+            plane[y, 0, z] = phase[x, y, z]
+            plane[y, 1, z] = other[x, y, z]
+            plane[y, 2, z] = magnitude[x, y, z]
+
+
+@njit(cache=True)
+def _pack(row, next_plane, next_row, own, costs):  # type: ignore[no-untyped-def]
+    """Put the three costs of a row's edges together where both ends are in the mask."""
+    for z in range(costs.size):
+        packed = row[0, z] * next_plane[z] | (row[1, z] * next_row[z] << 8)
+        costs[z] = (packed | row[2, z] << 16) * own[z]
+
+
+@njit(cache=True)
+def _slab_costs(  # type: ignore[no-untyped-def]
+    phase, other, scales, magnitude, mask, first, stop, costs
+):
+    """Set the costs of the edges that begin in some planes."""
+    nx, ny, nz = mask.shape
+    here, following = np.empty((2, ny, 3, nz), np.float32)
+    row = np.zeros((3, nz), np.int32)
+    outside = np.zeros(nz, np.bool_)
+    _load(following, phase, other, magnitude, first)
+    for x in range(first, stop):
+        here, following = following, here
+        if x + 1 < nx:
+            _load(following, phase, other, magnitude, x + 1)
+        for y in range(ny):
+            own = mask[x, y]
+            if not own.any():
+                costs[x, y] = NO_EDGE
+                continue
+            next_plane, next_row = outside, outside
+            if x + 1 < nx:
+                next_plane = mask[x + 1, y]
+                _set_costs(here[y], following[y], 0, scales, row[0])
+            if y + 1 < ny:
+                next_row = mask[x, y + 1]
+                _set_costs(here[y], here[y + 1], 0, scales, row[1])
+            _set_costs(here[y], here[y], 1, scales, row[2, : nz - 1])
+            row[2, : nz - 1] *= own[1:]
+            _pack(row, next_plane, next_row, own, costs[x, y])
 
 
 @njit(parallel=True, cache=True)
 def edge_costs(
     phase: Float32, other: Float32, scales: tuple[float, float], magnitude: Float32, mask: Bool
-) -> NDArray[np.uint8]:
+) -> NDArray[np.uint32]:
     """Return the cost of every edge within the mask, 1 (best) to 255.
 
     The weights are those of ROMEO's standard set: spatial and temporal phase coherence and
@@ -68,38 +122,75 @@ def edge_costs(
 
     Returns
     -------
-    ndarray of uint8, shape (3, x, y, z)
-        :data:`NO_EDGE` where one of the two voxels is not in the mask.
+    ndarray of uint32, shape (x, y, z)
+        Three costs in one; :data:`NO_EDGE` where one of the two voxels is not in the mask.
     """
     nx, ny, nz = phase.shape
-    costs = np.zeros((3, nx, ny, nz), np.uint8)
-    for x in prange(nx):
-        for y in range(ny):
-            for z in range(nz):
-                for axis in range(3):
-                    here = (x, y, z)
-                    there = (x + (axis == 0), y + (axis == 1), z + (axis == 2))
-                    if there[0] == nx or there[1] == ny or there[2] == nz:
-                        continue
-                    if mask[here] and mask[there]:
-                        weight = _weight(phase, other, scales, magnitude, here, there)
-                        costs[axis, x, y, z] = WORST - int((WORST - 1) * weight + 0.5)
+    costs = np.empty((nx, ny, nz), np.uint32)
+    scale = (np.float32(scales[0]), np.float32(scales[1]))
+    for slab in prange((nx + _SLAB_PLANES - 1) // _SLAB_PLANES):
+        first = slab * _SLAB_PLANES
+        stop = min(first + _SLAB_PLANES, nx)
+        _slab_costs(phase, other, scale, magnitude, mask, first, stop, costs)
     return costs
+
+
+@njit(parallel=True, cache=True)
+def mean_weights(costs: NDArray[np.uint32]) -> Float32:
+    """Return the mean weight, 0 to 1, of the edges of each voxel; zero where it has none.
+
+    Parameters
+    ----------
+    costs : ndarray of uint32, shape (x, y, z)
+        From :func:`edge_costs`.
+
+    Returns
+    -------
+    ndarray of float32, shape (x, y, z)
+    """
+    nx, ny, nz = costs.shape
+    means = np.empty((nx, ny, nz), np.float32)
+    for x in prange(nx):
+        total, count = np.empty(nz, np.int32), np.empty(nz, np.int32)
+        for y in range(ny):
+            total[:] = 0
+            count[:] = 0
+            for axis in range(3):
+                _add_weights(costs[x, y], axis, total, count)
+            if x > 0:
+                _add_weights(costs[x - 1, y], 0, total, count)
+            if y > 0:
+                _add_weights(costs[x, y - 1], 1, total, count)
+            _add_weights(costs[x, y, :-1], 2, total[1:], count[1:])
+            for z in range(nz):
+                means[x, y, z] = np.float32(total[z]) / np.float32((WORST - 1) * max(count[z], 1))
+    return means
+
+
+@njit(cache=True)
+def _add_weights(costs, axis, total, count):  # type: ignore[no-untyped-def]
+    """Add the weights (0 to 254) of a row's edges along one axis, and their number."""
+    for z in range(costs.size):
+        cost = np.int32((costs[z] >> np.uint32(8 * axis)) & np.uint32(WORST))
+        exists = np.int32(cost != NO_EDGE)
+        total[z] += (WORST - cost) * exists
+        count[z] += exists
 
 
 @njit(cache=True)
 def grow_regions(
-    phase: Float32, costs: NDArray[np.uint8], mask: Bool
+    phase: Float32, costs: NDArray[np.uint32], mask: Bool
 ) -> tuple[Float32, NDArray[np.int32], NDArray[np.int32]]:
-    """Unwrap by adding the voxel at the end of the cheapest edge, over and over.
+    """Unwrap by joining the two regions at the ends of the cheapest edge, over and over.
 
-    What is grown is a minimum spanning tree, which does not depend on the seed but for ties:
-    each part of the mask starts at its first voxel.
+    Every voxel is a region at first.  The edges that join make up a minimum spanning tree, as
+    those do that are added to a single growing region: the results are the same but for ties.
+    Here the edges are known beforehand in their order, which spares a queue.
 
     Parameters
     ----------
     phase : ndarray of float32, shape (x, y, z)
-    costs : ndarray of uint8, shape (3, x, y, z)
+    costs : ndarray of uint32, shape (x, y, z)
         From :func:`edge_costs`.
     mask : ndarray of bool, shape (x, y, z)
 
@@ -108,83 +199,112 @@ def grow_regions(
     unwrapped : ndarray of float32, shape (x * y * z,)
         Zero outside the mask.
     order : ndarray of int32, shape (n,)
-        Flat indices of the n voxels of the mask as they were visited.
+        Flat indices of the n voxels of the mask, part by part; memory: 12 bytes for each voxel
+        and 4 for each edge besides.
     starts : ndarray of int32, shape (parts + 1,)
         ``order[starts[i] : starts[i + 1]]`` are the voxels of one connected part.
+
+    References
+    ----------
+    Kruskal 1956, 10.1090/S0002-9939-1956-0078686-7.
     """
-    n_voxels = phase.size
+    wrapped, inside = phase.ravel(), mask.ravel()
     strides = (phase.shape[1] * phase.shape[2], phase.shape[2], 1)
-    wrapped, inside, cost = phase.ravel(), mask.ravel(), costs.ravel()
-    unwrapped = np.zeros(n_voxels, np.float32)
-    visited = np.zeros(n_voxels, np.bool_)
-    order = np.empty(inside.sum(), np.int32)
-    starts = [0]
-    # a first-in-first-out queue for each cost, as linked lists: an edge waits at most once
-    following = np.empty(3 * n_voxels, np.int32)
-    first = np.full(WORST + 1, _NOTHING, np.int32)
-    last = np.full(WORST + 1, _NOTHING, np.int32)
-    n_visited = 0
-    for seed in range(n_voxels):
-        if visited[seed] or not inside[seed]:
+    links = np.empty(wrapped.size, np.int64)
+    sizes = np.ones(wrapped.size, np.int32)
+    for voxel in range(wrapped.size):
+        links[voxel] = _link(voxel, 0)
+    for edge in _sorted_edges(costs.ravel()):
+        low = np.int64(edge >> np.uint32(2))
+        high = low + strides[edge & np.uint32(3)]
+        low_root, low_turns = _root(links, low)
+        high_root, high_turns = _root(links, high)
+        if low_root == high_root:
             continue
-        voxel, unwrapped[seed] = seed, wrapped[seed]
-        cheapest = WORST
-        while voxel != _NOTHING:
-            visited[voxel] = True
-            order[n_visited] = voxel
-            n_visited += 1
-            added = _add_edges(voxel, cost, visited, strides, following, first, last)
-            cheapest = min(cheapest, added)
-            known, voxel, cheapest = _take_edge(cheapest, visited, strides, following, first)
-            if voxel != _NOTHING:
-                turns = np.rint((unwrapped[known] - wrapped[voxel]) / _TURN)
-                unwrapped[voxel] = wrapped[voxel] + np.float32(_TURN * turns)
-        starts.append(n_visited)
+        turns = np.int64(np.rint((wrapped[low] - wrapped[high]) * (1 / _TURN)))
+        turns += low_turns - high_turns
+        if sizes[low_root] < sizes[high_root]:
+            low_root, high_root, turns = high_root, low_root, -turns
+        sizes[low_root] += sizes[high_root]
+        links[high_root] = _link(low_root, turns)
+    return _collected(wrapped, inside, links, sizes)
+
+
+@njit(cache=True)
+def _sorted_edges(costs):  # type: ignore[no-untyped-def]
+    """Return the edges, each ``4 * voxel + axis``, by rising cost, those of equal cost in order."""
+    ends = np.zeros(WORST + 2, np.int64)
+    for packed in costs:
+        if packed != 0:
+            for axis in range(3):
+                ends[((packed >> np.uint32(8 * axis)) & np.uint32(WORST)) + 1] += 1
+    ends[NO_EDGE + 1] = 0
+    ends = np.cumsum(ends)
+    edges = np.empty(ends[-1], np.uint32)
+    for voxel in range(costs.size):
+        packed = costs[voxel]
+        if packed != 0:
+            for axis in range(3):
+                cost = (packed >> np.uint32(8 * axis)) & np.uint32(WORST)
+                if cost != NO_EDGE:
+                    edges[ends[cost]] = 4 * voxel + axis
+                    ends[cost] += 1
+    return edges
+
+
+@njit(cache=True, inline="always")
+def _link(parent, turns):  # type: ignore[no-untyped-def]
+    """Pack another voxel of the same region, and the turns to add to those that it gets."""
+    return (np.int64(parent) << np.int64(32)) + np.int64(turns) + np.int64(_NO_TURN)
+
+
+@njit(cache=True, inline="always")
+def _root(links, voxel):  # type: ignore[no-untyped-def]
+    """Return the voxel that stands for a region, and the turns from it; shorten the way there."""
+    turns = np.int64(0)
+    while True:
+        link = links[voxel]
+        parent = link >> np.int64(32)
+        if parent == voxel:
+            return voxel, turns
+        up = links[parent]
+        grandparent = up >> np.int64(32)
+        turns += link - _link(parent, 0)
+        if grandparent == parent:
+            return parent, turns
+        links[voxel] = link + up - _link(parent, 0)
+        turns += up - _link(grandparent, 0)
+        voxel = grandparent
+
+
+@njit(cache=True)
+def _collected(wrapped, inside, links, sizes):  # type: ignore[no-untyped-def]
+    """Return the phase with its turns, and the voxels part by part, as they lie in memory."""
+    unwrapped = np.zeros(wrapped.size, np.float32)
+    part_of = np.full(wrapped.size, -1, np.int32)
+    starts = [0]
+    next_of = [0]
+    order = np.empty(inside.sum(), np.int32)
+    for voxel in range(wrapped.size):
+        if not inside[voxel]:
+            continue
+        root, turns = _root(links, voxel)
+        unwrapped[voxel] = wrapped[voxel] + np.float32(_TURN * turns)
+        if part_of[root] < 0:
+            part_of[root] = len(starts) - 1
+            next_of[part_of[root]] = starts[-1]
+            starts.append(starts[-1] + sizes[root])
+            next_of.append(starts[-1])
+        part = part_of[root]
+        order[next_of[part]] = voxel
+        next_of[part] += 1
     return unwrapped, order, np.array(starts, np.int32)
 
 
-@njit(cache=True)
-def _add_edges(  # type: ignore[no-untyped-def]
-    voxel, cost, visited, strides, following, first, last
-):
-    """Queue a voxel's edges to unvisited voxels; return the lowest cost among them."""
-    n_voxels = visited.size
-    cheapest = WORST
-    for axis in range(3):
-        for back in (0, strides[axis]):  # the edge upward, then the edge downward
-            if voxel < back:
-                continue
-            edge = axis * n_voxels + voxel - back
-            queue = cost[edge]
-            if queue == NO_EDGE or visited[voxel - back if back else voxel + strides[axis]]:
-                continue
-            following[edge] = _NOTHING
-            if first[queue] == _NOTHING:
-                first[queue] = edge
-            else:
-                following[last[queue]] = edge
-            last[queue] = edge
-            cheapest = min(cheapest, int(queue))
-    return cheapest
-
-
-@njit(cache=True)
-def _take_edge(cheapest, visited, strides, following, first):  # type: ignore[no-untyped-def]
-    """Return the visited and the new voxel of the cheapest edge that leads on, and its cost."""
-    n_voxels = visited.size
-    while cheapest <= WORST:
-        edge = first[cheapest]
-        if edge == _NOTHING:
-            cheapest += 1
-            continue
-        first[cheapest] = following[edge]
-        low = edge % n_voxels
-        high = low + strides[edge // n_voxels]
-        if not visited[low]:
-            return high, low, cheapest
-        if not visited[high]:
-            return low, high, cheapest
-    return _NOTHING, _NOTHING, cheapest
+@njit(cache=True, inline="always")
+def _line_weight(te_s, magnitude, brightest):  # type: ignore[no-untyped-def]
+    # never nothing, so that the line stays defined
+    return te_s * max((magnitude / brightest) ** 2, 1e-6)
 
 
 @njit(parallel=True, cache=True)
@@ -226,9 +346,56 @@ def predict_phase(
                 brightest = max(magnitude[x, y, z].max(), _DARK)
                 phase_sum, te_sum = 0.0, 0.0
                 for k in known:
-                    # never nothing, so that the line stays defined
-                    weight = te_s[k] * max((magnitude[x, y, z, k] / brightest) ** 2, 1e-6)
+                    weight = _line_weight(te_s[k], magnitude[x, y, z, k], brightest)
                     phase_sum += weight * unwrapped[x, y, z, k]
                     te_sum += weight * te_s[k]
                 predicted[x, y, z] = te_s[echo] * phase_sum / te_sum
     return predicted
+
+
+@njit(parallel=True, cache=True)
+def unwrap_in_time(
+    template: Float32,
+    phase: Float32,
+    magnitude: Float32,
+    te_s: NDArray[np.float64],
+    order: NDArray[np.int64],
+    mask: Bool,
+    unwrapped: Float32,
+) -> None:
+    """Set each echo to the turns nearest to what :func:`predict_phase` makes of those before it.
+
+    Parameters
+    ----------
+    template : ndarray of float32, shape (x, y, z)
+        The first echo in ``order``, unwrapped.
+    phase, magnitude : ndarray of float32, shape (x, y, z, echo)
+    te_s : ndarray of float64, shape (echo,)
+    order : ndarray of int64, shape (echo,)
+        That in which the echoes are unwrapped.
+    mask : ndarray of bool, shape (x, y, z)
+    unwrapped : ndarray of float32, shape (x, y, z, echo)
+        Is set in the mask.
+    """
+    nx, ny, nz = mask.shape
+    turn = np.float32(_TURN)
+    for x in prange(nx):
+        for y in range(ny):
+            for z in range(nz):
+                if not mask[x, y, z]:
+                    continue
+                brightest = _DARK
+                for k in range(order.size):
+                    brightest = max(brightest, magnitude[x, y, z, k])
+                value = template[x, y, z]
+                phase_sum, te_sum = 0.0, 0.0
+                for i in range(order.size):
+                    k = order[i]
+                    if i > 0:
+                        own = phase[x, y, z, k]
+                        predicted = np.float32(te_s[k] * phase_sum / te_sum)
+                        value = own + turn * np.rint((predicted - own) / turn)
+                    unwrapped[x, y, z, k] = value
+                    weight = _line_weight(te_s[k], magnitude[x, y, z, k], brightest)
+                    phase_sum += weight * value
+                    te_sum += weight * te_s[k]

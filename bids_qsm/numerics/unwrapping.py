@@ -16,11 +16,11 @@ from scipy import ndimage
 from bids_qsm.numerics.geometry import Bool, Float32, bounding_box, place
 from bids_qsm.numerics.poisson import solve_poisson, wrapped_steps
 from bids_qsm.numerics.romeo import (
-    NO_EDGE,
-    WORST,
     edge_costs,
     grow_regions,
+    mean_weights,
     predict_phase,
+    unwrap_in_time,
 )
 
 _TURN = 2 * np.pi
@@ -74,11 +74,19 @@ def romeo(
     def unwrap(
         wrapped: Float32, strength: Float32, inside: Bool, echo: int, predicted: Float32 | None
     ) -> Float32:
-        if predicted is None or each_echo:
-            return _unwrap_echo(wrapped, strength, times, echo, inside, predicted)
-        return _nearest_turn(wrapped[..., echo], predicted) * inside
+        return _unwrap_echo(wrapped, strength, times, echo, inside, predicted)
 
-    return _echo_by_echo(unwrap, phase, magnitude, te_s, mask)
+    if each_echo:
+        return _echo_by_echo(unwrap, phase, magnitude, te_s, mask)
+    box = bounding_box(mask)
+    inside = np.ascontiguousarray(mask[box])
+    order = _echo_order(te_s)
+    template = _unwrap_echo(phase[box], magnitude[box], times, order[0], inside)
+    unwrapped = np.zeros(phase.shape, np.float32)
+    unwrap_in_time(
+        template, phase[box], magnitude[box], times, np.array(order), inside, unwrapped[box]
+    )
+    return unwrapped
 
 
 def laplacian(
@@ -210,20 +218,7 @@ def quality_map(phase: Float32, magnitude: Float32, te_s: Sequence[float]) -> Fl
     everywhere = np.ones(phase.shape[:3], np.bool_)
     times = np.asarray(te_s, np.float64)
     costs = _costs_of_echo(phase, magnitude, times, template_echo(te_s), everywhere)
-    total = np.zeros(phase.shape[:3], np.float32)
-    n_edges = np.zeros(phase.shape[:3], np.uint8)
-    for axis in range(3):
-        exists = costs[axis] != NO_EDGE
-        weight = np.where(exists, (WORST - costs[axis]) / np.float32(WORST - 1), 0)
-        low, high = (
-            tuple(part if i == axis else slice(None) for i in range(3))
-            for part in (slice(None, -1), slice(1, None))
-        )
-        total += weight
-        n_edges += exists
-        total[high] += weight[low]
-        n_edges[high] += exists[low]
-    return np.divide(total, n_edges, out=total, where=n_edges > 0)
+    return mean_weights(costs)
 
 
 def template_echo(te_s: Sequence[float]) -> int:
@@ -232,6 +227,12 @@ def template_echo(te_s: Sequence[float]) -> int:
         if te_s[echo + 1] <= _LARGEST_RATIO * te_s[echo]:
             return echo
     return len(te_s) - 1
+
+
+def _echo_order(te_s: Sequence[float]) -> list[int]:
+    """Return the echoes as they are unwrapped: the template, the later ones, the earlier ones."""
+    template = template_echo(te_s)
+    return [template, *range(template + 1, len(te_s)), *reversed(range(template))]
 
 
 def _echo_by_echo(
@@ -250,11 +251,10 @@ def _echo_by_echo(
     inside = np.ascontiguousarray(mask[box])
     wrapped, strength = (np.ascontiguousarray(echoes[box]) for echoes in (phase, magnitude))
     times = np.asarray(te_s, np.float64)
-    template = template_echo(te_s)
     unwrapped = np.zeros(wrapped.shape, np.float32)
     known: list[int] = []
     predicted = None
-    for echo in [template, *range(template + 1, len(te_s)), *reversed(range(template))]:
+    for echo in _echo_order(te_s):
         if known:
             predicted = predict_phase(unwrapped, strength, times, np.array(known), echo, inside)
         unwrapped[..., echo] = unwrap(wrapped, strength, inside, echo, predicted)
@@ -264,16 +264,12 @@ def _echo_by_echo(
 
 def _costs_of_echo(
     phase: Float32, magnitude: Float32, te_s: NDArray[np.float64], echo: int, mask: Bool
-) -> NDArray[np.uint8]:
+) -> NDArray[np.uint32]:
     """Return the edge costs of an echo, which the next one (for the last: the one before) backs."""
     other = echo + 1 if echo + 1 < len(te_s) else max(echo - 1, 0)
     shorter = min(te_s[echo], te_s[other])
     scales = (shorter / te_s[echo], shorter / te_s[other])
-    own, others, strength = (
-        np.ascontiguousarray(volume)
-        for volume in (phase[..., echo], phase[..., other], magnitude[..., echo])
-    )
-    return edge_costs(own, others, scales, strength, mask)
+    return edge_costs(phase[..., echo], phase[..., other], scales, magnitude[..., echo], mask)
 
 
 def _unwrap_echo(
@@ -291,7 +287,9 @@ def _unwrap_echo(
     for start, stop in pairwise(starts):
         part = order[start:stop]
         excess = unwrapped[part] if predicted is None else unwrapped[part] - predicted.flat[part]
-        unwrapped[part] -= np.float32(_TURN) * np.rint(np.median(excess) / _TURN)
+        turns = np.rint(np.median(excess) / _TURN)
+        if turns:
+            unwrapped[part] -= np.float32(_TURN * turns)
     return unwrapped.reshape(mask.shape)
 
 

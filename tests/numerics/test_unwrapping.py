@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 
 import nibabel as nib
 import numba
 import numpy as np
 import pytest
+from scipy.sparse import coo_array, csgraph
 from skimage.restoration import unwrap_phase
 
 from bids_qsm.numerics.phase import wrap
@@ -308,15 +308,22 @@ def _naive_cost(phase, other, scales, magnitude, here, there):
     return WORST - (WORST - 1) * weight
 
 
-def test_edge_costs_are_those_of_the_formula(rng):
-    shape = (5, 4, 6)
+def _unpacked(costs):
+    """Return the costs of the edges, by axis first."""
+    return np.stack([(costs >> np.uint32(8 * axis)) & np.uint32(255) for axis in range(3)])
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 6), (19, 5, 3)])
+def test_edge_costs_are_those_of_the_formula(rng, shape):
     phase, other = rng.uniform(-np.pi, np.pi, (2, *shape)).astype(np.float32)
+    phase = np.stack([phase, other], -1)[..., 0]  # voxels of an echo lie apart
     other = np.where(rng.random(shape) < 0.7, wrap(2.5 * phase), other).astype(np.float32)
     magnitude = rng.uniform(0.5, 1, shape).astype(np.float32)
     mask = rng.random(shape) < 0.8
     scales = (1.0, 0.4)
     costs = edge_costs(phase, other, scales, magnitude, mask)
-    assert costs.dtype == np.uint8
+    assert costs.dtype == np.uint32
+    costs = _unpacked(costs)
     n_edges = 0
     for here in np.ndindex(shape):
         for axis in range(3):
@@ -330,44 +337,96 @@ def test_edge_costs_are_those_of_the_formula(rng):
     assert n_edges > 150
 
 
-def _grow_with_a_heap(phase, costs, mask):
-    """Unwrap as ``grow_regions`` does, in plain Python: heap by cost, then by order of arrival."""
-    unwrapped, order, n_parts = np.zeros(phase.shape), [], 0
-    for seed in np.ndindex(phase.shape):
-        if not mask[seed] or seed in order:
-            continue
-        n_parts += 1
-        heap, arrival = [], itertools.count()
-        heapq.heappush(heap, (0, next(arrival), seed, seed))
-        while heap:
-            _, _, known, voxel = heapq.heappop(heap)
-            if voxel in order:
-                continue
-            turns = np.rint((unwrapped[known] - phase[voxel]) / TURN) if known != voxel else 0
-            unwrapped[voxel] = phase[voxel] + TURN * turns
-            order.append(voxel)
-            for axis, sign in itertools.product(range(3), (1, -1)):
-                neighbour = tuple(np.add(voxel, sign * np.eye(3, dtype=int)[axis]))
-                if min(neighbour) < 0 or any(np.greater_equal(neighbour, phase.shape)):
-                    continue
-                cost = costs[(axis, *(voxel if sign > 0 else neighbour))]
-                if cost != NO_EDGE and neighbour not in order:
-                    heapq.heappush(heap, (cost, next(arrival), voxel, neighbour))
-    return unwrapped, order, n_parts
+def _grow_from_each_edge(phase, costs, mask):
+    """Unwrap as ``grow_regions`` does, in plain Python: whole regions are joined edge by edge."""
+    part = np.where(mask, np.arange(mask.size).reshape(mask.shape), -1)
+    unwrapped = np.where(mask, phase, 0).astype(np.float64)
+    edges = [
+        (costs[(axis, *here)], here, axis)
+        for here in np.ndindex(phase.shape)
+        for axis in range(3)
+        if costs[(axis, *here)] != NO_EDGE
+    ]
+    for _, here, axis in sorted(edges):
+        there = tuple(np.add(here, np.eye(3, dtype=int)[axis]))
+        if part[here] != part[there]:
+            joined = part == part[there]
+            unwrapped[joined] += TURN * np.rint((unwrapped[here] - unwrapped[there]) / TURN)
+            part[joined] = part[here]
+    return unwrapped, part
 
 
-def test_bucket_queue_grows_like_a_heap(rng):
+@pytest.mark.parametrize("density", [0.4, 1.0])
+def test_regions_grow_as_in_plain_python(rng, density):
     shape = (7, 6, 5)
     phase = rng.uniform(-np.pi, np.pi, shape).astype(np.float32)
     magnitude = rng.uniform(0.2, 1, shape).astype(np.float32)
-    mask = rng.random(shape) < 0.4
+    mask = rng.random(shape) < density
     costs = edge_costs(phase, phase, (1.0, 1.0), magnitude, mask)
     unwrapped, order, starts = grow_regions(phase, costs, mask)
-    expected, expected_order, n_parts = _grow_with_a_heap(phase, costs, mask)
-    assert n_parts > 1, "the mask should have several parts"
-    assert len(starts) - 1 == n_parts
-    np.testing.assert_array_equal(order, [np.ravel_multi_index(v, shape) for v in expected_order])
-    np.testing.assert_allclose(unwrapped.reshape(shape), expected, atol=1e-4)
+    unwrapped = unwrapped.reshape(shape)
+    expected, part = _grow_from_each_edge(phase, _unpacked(costs), mask)
+    assert len(starts) - 1 == len(np.unique(part[mask]))
+    assert (len(starts) > 2) == (density < 1), "the thin mask should have several parts"
+    np.testing.assert_array_equal(np.sort(order), np.flatnonzero(mask))
+    assert not unwrapped[~mask].any()
+    for start, stop in itertools.pairwise(starts):
+        voxels = order[start:stop]
+        assert np.unique(part.flat[voxels]).size == 1
+        difference = unwrapped.flat[voxels] - expected.flat[voxels]
+        np.testing.assert_allclose(difference, difference[0], atol=1e-4)  # whole turns are free
+
+
+def test_the_tree_is_as_cheap_as_one_grown_from_a_seed(rng):
+    """Along scipy's minimum spanning tree the phase unwraps in the same way."""
+    shape = (6, 5, 4)
+    phase = rng.uniform(-np.pi, np.pi, shape).astype(np.float32)
+    n_edges = sum(np.prod(np.subtract(shape, np.eye(3, dtype=int)[axis])) for axis in range(3))
+    costs_of = np.zeros((3, *shape), np.uint32)
+    values = itertools.cycle(rng.permutation(np.arange(1, 256)))
+    heads, tails, weights = [], [], []
+    index = np.arange(phase.size).reshape(shape)
+    for axis in range(3):
+        for here in np.ndindex(*np.subtract(shape, np.eye(3, dtype=int)[axis])):
+            there = tuple(np.add(here, np.eye(3, dtype=int)[axis]))
+            costs_of[(axis, *here)] = next(values)
+            heads.append(index[here])
+            tails.append(index[there])
+            # ties as they are broken: by voxel, then by axis
+            weights.append(costs_of[(axis, *here)] + (3 * index[here] + axis) / 1e4)
+    assert len(heads) == n_edges
+    ends = (np.array(heads, np.int32), np.array(tails, np.int32))
+    tree = csgraph.minimum_spanning_tree(
+        coo_array((weights, ends), shape=(phase.size, phase.size)).tocsr()
+    )
+    expected = np.zeros(phase.size)
+    visited, before = csgraph.breadth_first_order(tree, 0, directed=False)
+    expected[0] = phase.flat[0]
+    for voxel in visited[1:]:
+        turns = np.rint((expected[before[voxel]] - phase.flat[voxel]) / TURN)
+        expected[voxel] = phase.flat[voxel] + TURN * turns
+    packed = costs_of[0] | costs_of[1] << 8 | costs_of[2] << 16
+    unwrapped, _, _ = grow_regions(phase, packed.astype(np.uint32), np.ones(shape, bool))
+    difference = unwrapped - expected
+    np.testing.assert_allclose(difference, difference[0], atol=1e-4)
+
+
+def test_quality_is_the_mean_weight_of_the_edges(rng):
+    shape = (4, 5, 3)
+    phase = rng.uniform(-0.7, 0.7, (*shape, 1)).astype(np.float32)
+    magnitude = rng.uniform(0.7, 1, (*shape, 1)).astype(np.float32)
+    own = (phase[..., 0], phase[..., 0], (1.0, 1.0), magnitude[..., 0])
+    weights = [[] for _ in range(phase.size)]
+    index = np.arange(phase.size).reshape(shape)
+    for here in np.ndindex(shape):
+        for axis in range(3):
+            there = tuple(np.add(here, np.eye(3, dtype=int)[axis]))
+            if there[axis] < shape[axis]:
+                weight = (WORST - _naive_cost(*own, here, there)) / (WORST - 1)
+                weights[index[here]].append(weight)
+                weights[index[there]].append(weight)
+    expected = np.reshape([np.mean(w) for w in weights], shape)
+    np.testing.assert_allclose(quality_map(phase, magnitude, (0.01,)), expected, atol=0.003)
 
 
 def test_quality_is_one_where_nothing_changes_and_low_in_noise(rng):
