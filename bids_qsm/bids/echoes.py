@@ -17,12 +17,17 @@ from bids_qsm.images import load_image, voxel_sizes_mm
 from bids_qsm.numerics.coil_combination import combine_coils
 from bids_qsm.numerics.geometry import Float32, Geometry
 from bids_qsm.numerics.phase import (
+    find_range,
     find_units_per_turn,
     looks_high_pass_filtered,
+    to_polar,
     to_radians,
     undo_slice_alternation,
 )
 from bids_qsm.settings import Processing
+
+_AT_ONCE = 4
+"""Echoes that are brought into one array together: more take more memory, fewer more time."""
 
 
 @dataclass(frozen=True)
@@ -116,22 +121,36 @@ def _stack(series: Series, paths: Sequence[Path], warnings: list[str]) -> Float3
 
     # unpacking takes longest, and leaves other threads free
     with ThreadPoolExecutor(scipy.fft.get_workers()) as pool:
-        for echo, (volume, found) in enumerate(pool.map(read, paths)):
-            stored[..., echo] = volume
-            warnings += found
+        for first in range(0, len(paths), _AT_ONCE):
+            together = list(pool.map(read, paths[first : first + _AT_ONCE]))
+            volumes = [volume for volume, _ in together]
+            warnings += [warning for _, found in together for warning in found]
+            _interleave(volumes, stored[..., first : first + len(volumes)], pool)
     return stored
+
+
+def _interleave(volumes: list[Float32], stored: Float32, pool: ThreadPoolExecutor) -> None:
+    """Copy the volumes into an array of shape (x, y, z, echo)."""
+
+    def copy_plane(x: int) -> None:  # one by one: a plane of all echoes stays in the cache
+        for echo, volume in enumerate(volumes):
+            stored[x, ..., echo] = volume[x]
+
+    list(pool.map(copy_plane, range(stored.shape[0])))
 
 
 def _check_volume(volume: Float32, what: str, warnings: list[str]) -> None:
     """Set the few voxels that are no number to zero; refuse a volume that says nothing."""
-    unknown = ~np.isfinite(volume)
-    n_unknown = int(unknown.sum())
-    if n_unknown == volume.size:
-        raise UnreadableInputError(f"{what} holds no number at all (NaN); convert it again.")
-    if n_unknown:
+    lowest, highest = volume.min(), volume.max()  # no numbers where there is one that is none
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        unknown = ~np.isfinite(volume)
+        n_unknown = int(unknown.sum())
+        if n_unknown == volume.size:
+            raise UnreadableInputError(f"{what} holds no number at all (NaN); convert it again.")
         volume[unknown] = 0
         warnings.append(f"{what} has {n_unknown} voxels that are no number; they were set to 0.")
-    if volume.min() == volume.max():
+        lowest, highest = volume.min(), volume.max()
+    if lowest == highest:
         raise UnreadableInputError(
             f"{what} is constant, with {volume.flat[0]:g} everywhere; convert it again."
         )
@@ -141,16 +160,12 @@ def _in_radians(stored: Float32, path: Path, processing: Processing) -> Float32:
     """Scale the phase of all echoes by one rule."""
     units = processing.phase.units_per_turn
     if units is None:
-        is_integer = all(_is_integer(stored[..., echo]) for echo in range(stored.shape[3]))
+        lowest, highest, is_integer = find_range(stored)
         try:
-            units = find_units_per_turn(float(stored.min()), float(stored.max()), is_integer)
+            units = find_units_per_turn(lowest, highest, is_integer)
         except ValueError as error:
             raise UnreadableInputError(f"{path}: {error}") from None
     return to_radians(stored, units)
-
-
-def _is_integer(volume: Float32) -> bool:
-    return bool(np.array_equal(volume, np.rint(volume)))
 
 
 def _check_unfiltered(phase: Float32, magnitude: Float32, series: Series) -> None:
@@ -170,8 +185,5 @@ def _from_complex(series: Series, warnings: list[str]) -> tuple[Float32, Float32
     real, imaginary, alternated = undo_slice_alternation(real, imaginary)
     if alternated:
         warnings.append("The sign of the complex images changed from slice to slice; undone.")
-    for echo in range(real.shape[3]):  # one by one and in place, to need little memory
-        magnitude = np.hypot(real[..., echo], imaginary[..., echo])
-        imaginary[..., echo] = np.arctan2(imaginary[..., echo], real[..., echo])
-        real[..., echo] = magnitude
+    to_polar(real, imaginary)
     return real, imaginary

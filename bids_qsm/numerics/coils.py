@@ -6,13 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
 
+from bids_qsm.numerics.bins import add_turns, bin_phasors, bins_of, echo_values, plane_starts
 from bids_qsm.numerics.geometry import Bool, Float32, Geometry, bounding_box, place
-from bids_qsm.numerics.phase import wrap
+from bids_qsm.numerics.phase import TURN
 from bids_qsm.numerics.smoothing import smooth_phase
 from bids_qsm.numerics.unwrapping import unwrap_volume
 
 _EVEN_SPACING = 0.02
+_SLAB = 8
+_FIELD_BIN_MM, _OFFSET_BIN_MM = 2.0, 4.0
+"""Phase is unwrapped in bins of this size; within them it must not turn."""
 _BIPOLAR_PHASE_RAD = 0.5
 """Across the mask; what is not linear in time in the tissue itself stays below 0.1."""
 
@@ -103,18 +109,17 @@ def mcpc3ds(
     second = 2 if bipolar else second_echo(te_s)
     box = bounding_box(mask)
     inside = np.ascontiguousarray(mask[box])
+    echoes = _Echoes(phase[box], magnitude[box], inside, plane_starts(inside), geometry.voxel_mm)
+    field_rad_per_s = _field_from_difference(echoes, te_s, second)
     grid = geometry.with_shape(inside.shape)
-    views = phase[box], magnitude[box]
-    field_rad_per_s = _field_from_difference(*views, te_s, second, inside)
     offsets = [
-        _smooth_offset(*views, te_s[echo], echo, field_rad_per_s, inside, grid, sigma_mm)
+        _smooth_offset(echoes, te_s[echo], echo, field_rad_per_s, grid, sigma_mm)
         for echo in range(2 if bipolar else 1)
     ]
-    for echo in range(len(te_s)):
-        offset = offsets[echo % len(offsets)]
-        corrected = views[0][..., echo]
-        corrected[inside] = wrap((corrected - offset)[inside])
-    return OffsetResult(phase, place(offsets[0], box, mask.shape), warnings)
+    _subtract(echoes.phase, np.stack(offsets), inside, echoes.starts)
+    offset = np.zeros(inside.shape, np.float32)
+    offset[inside] = offsets[0]
+    return OffsetResult(phase, place(offset, box, mask.shape), warnings)
 
 
 def looks_bipolar(phase: Float32, magnitude: Float32, te_s: Sequence[float], mask: Bool) -> bool:
@@ -134,21 +139,63 @@ def looks_bipolar(phase: Float32, magnitude: Float32, te_s: Sequence[float], mas
     if len(te_s) < 3 or abs((te_s[2] - te_s[1]) / (te_s[1] - te_s[0]) - 1) > _EVEN_SPACING:
         return False
     box = bounding_box(mask)
-    bend = phase[box][..., 0] - 2 * phase[box][..., 1] + phase[box][..., 2]
-    strength = magnitude[box][..., 2] * mask[box]
-    phasor = strength * np.exp(1j * bend)
-    total = phasor.sum(dtype=np.complex128)
-    if (
-        abs(total) > 0.5 * strength.sum(dtype=np.float64)
-        and abs(np.angle(total)) > _BIPOLAR_PHASE_RAD
-    ):
+    sums = _bend_sums(phase[box], magnitude[box], np.ascontiguousarray(mask[box])).sum(axis=0)
+    total, steps, strength = sums[0], sums[1:4], sums[4].real
+    if abs(total) > 0.5 * strength and abs(np.angle(total)) > _BIPOLAR_PHASE_RAD:
         return True
-    for axis, n in enumerate(phasor.shape):
-        low, high = (np.moveaxis(phasor, axis, 0)[part] for part in (slice(-1), slice(1, None)))
-        step = np.angle((high * np.conjugate(low)).sum(dtype=np.complex128))
-        if abs(step) * (n - 1) > _BIPOLAR_PHASE_RAD:
-            return True
-    return False
+    sizes = [side.stop - side.start for side in box]
+    return any(
+        abs(np.angle(step)) * (n - 1) > _BIPOLAR_PHASE_RAD
+        for step, n in zip(steps, sizes, strict=True)
+    )
+
+
+@njit(parallel=True, cache=True)
+def _bend_sums(phase, magnitude, mask):  # type: ignore[no-untyped-def]
+    """Return sums over slabs of the phasors of the bend: their own, their steps', their lengths'.
+
+    Returns
+    -------
+    ndarray of complex128, shape (slab, 5)
+        Sum of the phasors; of their products with the next one's along x, y and z; of lengths.
+    """
+    nx, ny, nz = mask.shape
+    sums = np.zeros((-(-nx // _SLAB), 5), np.complex128)
+    for slab in prange(sums.shape[0]):
+        before = np.zeros((ny, nz), np.complex64)
+        here = np.zeros((ny, nz), np.complex64)
+        start = slab * _SLAB
+        # a slab's first step is to the plane before it
+        for x in range(max(start - 1, 0), min(start + _SLAB, nx)):
+            before, here = here, before
+            for y in range(ny):
+                for z in range(nz):
+                    here[y, z] = 0
+                    if mask[x, y, z]:
+                        three = phase[x, y, z]
+                        bend = three[0] - 2 * three[1] + three[2]
+                        length = magnitude[x, y, z, 2]
+                        here[y, z] = complex(length * np.cos(bend), length * np.sin(bend))
+                        if x >= start:
+                            sums[slab, 4] += length
+            if x >= start:
+                _add_sums(before, here, sums[slab])
+    return sums
+
+
+@njit(cache=True)
+def _add_sums(before, here, sums):  # type: ignore[no-untyped-def]
+    for y in range(here.shape[0]):
+        for z in range(here.shape[1]):
+            own = here[y, z]
+            if own == 0:
+                continue
+            sums[0] += own
+            sums[1] += own * np.conj(before[y, z])
+            if y > 0:
+                sums[2] += own * np.conj(here[y - 1, z])
+            if z > 0:
+                sums[3] += own * np.conj(here[y, z - 1])
 
 
 def second_echo(te_s: Sequence[float]) -> int:
@@ -163,34 +210,69 @@ def second_echo(te_s: Sequence[float]) -> int:
     return len(te_s) - 1
 
 
-def _field_from_difference(
-    phase: Float32, magnitude: Float32, te_s: Sequence[float], second: int, mask: Bool
-) -> Float32:
-    """Return the angular frequency from the unwrapped Hermitian product of two echoes."""
-    difference = wrap(phase[..., second] - phase[..., 0])
-    strength = np.sqrt(magnitude[..., 0] * magnitude[..., second])
-    unwrapped = unwrap_volume(difference, strength, mask)
-    return unwrapped / np.float32(te_s[second] - te_s[0])
+@dataclass(frozen=True)
+class _Echoes:
+    """Phase and magnitude in the mask's box, the mask, and where its planes begin."""
+
+    phase: Float32
+    magnitude: Float32
+    mask: Bool
+    starts: NDArray[np.int64]
+    voxel_mm: tuple[float, float, float]
+
+    def phase_of(self, echo: int) -> Float32:
+        return echo_values(self.phase, echo, self.mask, self.starts)
+
+    def magnitude_of(self, echo: int) -> Float32:
+        return echo_values(self.magnitude, echo, self.mask, self.starts)
+
+    def unwrapped(self, phase: Float32, weights: Float32, bin_mm: float) -> Float32:
+        """Unwrap, in place, the phase of the mask's voxels: the bins first, from them the rest."""
+        bins = bins_of(bin_mm, self.voxel_mm)
+        sums = bin_phasors(phase, weights, self.mask, self.starts, bins)
+        strength = np.hypot(*sums)
+        unwrapped = unwrap_volume(np.arctan2(sums[1], sums[0]), np.sqrt(strength), strength > 0)
+        add_turns(phase, unwrapped, self.mask, self.starts, bins)
+        return phase
+
+
+def _field_from_difference(echoes: _Echoes, te_s: Sequence[float], second: int) -> Float32:
+    """Return the voxels' angular frequency from the unwrapped Hermitian product of two echoes."""
+    difference = echoes.phase_of(second) - echoes.phase_of(0)
+    weights = echoes.magnitude_of(second) * echoes.magnitude_of(0)
+    return echoes.unwrapped(difference, weights, _FIELD_BIN_MM) / np.float32(te_s[second] - te_s[0])
 
 
 def _smooth_offset(
-    phase: Float32,
-    magnitude: Float32,
+    echoes: _Echoes,
     te_s: float,
     echo: int,
     field_rad_per_s: Float32,
-    mask: Bool,
     geometry: Geometry,
     sigma_mm: float,
 ) -> Float32:
-    """Return what the field does not explain of an echo's phase, smoothed."""
-    strength = np.ascontiguousarray(magnitude[..., echo])
-    rest = wrap(phase[..., echo] - field_rad_per_s * np.float32(te_s))
-    rest = unwrap_volume(rest, strength, mask)  # the smoothing's polynomial needs it
-    weights = strength[mask].astype(np.float64) ** 2
-    smooth = np.zeros(mask.shape, np.float32)
-    smooth[mask] = smooth_phase(rest[mask].astype(np.float64), weights, mask, geometry, sigma_mm)
-    return smooth
+    """Return what the field does not explain of an echo's phase, smoothed, in the voxels."""
+    weights = echoes.magnitude_of(echo) ** 2
+    rest = echoes.phase_of(echo) - field_rad_per_s * np.float32(te_s)
+    rest = echoes.unwrapped(rest, weights, _OFFSET_BIN_MM)  # the smoothing's polynomial needs it
+    return smooth_phase(rest, weights, echoes.mask, geometry, sigma_mm)
+
+
+@njit(parallel=True, cache=True)
+def _subtract(phase, offsets, mask, starts):  # type: ignore[no-untyped-def]
+    """Take the offsets, in turn, off the echoes, in place; the phase stays wrapped."""
+    nx, ny, nz, n_echoes = phase.shape
+    for x in prange(nx):
+        i = starts[x]
+        for y in range(ny):
+            for z in range(nz):
+                if mask[x, y, z]:
+                    for echo in range(n_echoes):
+                        corrected = phase[x, y, z, echo] - offsets[echo % offsets.shape[0], i]
+                        phase[x, y, z, echo] = corrected - TURN * np.ceil(
+                            corrected / TURN - np.float32(0.5)
+                        )
+                    i += 1
 
 
 METHODS = {"mcpc3ds": mcpc3ds, "off": off}

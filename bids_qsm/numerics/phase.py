@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numba import njit, prange
 from numpy.typing import NDArray
 from scipy import fft
 
@@ -92,12 +93,54 @@ def to_radians(stored: NDArray, units_per_turn: float) -> Float32:
     """
     phase: Float32 = stored.astype(np.float32, copy=False)
     counts_from_zero = units_per_turn in _LEVELS and phase.min() >= 0
-    phase *= np.float32(2 * math.pi / units_per_turn)
-    if counts_from_zero:
-        phase -= np.float32(np.pi)
-    for plane in phase:  # one by one, to need little memory
-        plane[...] = wrap(plane)
+    lowest = np.float32(np.pi if counts_from_zero else 0)
+    _scale(phase, np.float32(2 * math.pi / units_per_turn), lowest)
     return phase
+
+
+@njit(parallel=True, cache=True)
+def _scale(stored, radians_per_unit, lowest):  # type: ignore[no-untyped-def]
+    """Scale stored phase and wrap it, in place."""
+    nx, ny, nz, n_echoes = stored.shape
+    for x in prange(nx):
+        for y in range(ny):
+            for z in range(nz):
+                for echo in range(n_echoes):
+                    phase = stored[x, y, z, echo] * radians_per_unit - lowest
+                    turns = np.ceil(phase / TURN - np.float32(0.5))
+                    stored[x, y, z, echo] = phase - TURN * turns
+
+
+@njit(parallel=True, cache=True)
+def find_range(stored: Float32) -> tuple[float, float, bool]:
+    """Return the lowest and the highest value of all echoes, and whether all are whole numbers."""
+    nx, ny, nz, n_echoes = stored.shape
+    lowest, highest = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    whole = np.empty(nx, np.bool_)
+    for x in prange(nx):
+        low = high = stored[x, 0, 0, 0]
+        all_whole = True
+        for y in range(ny):
+            for z in range(nz):
+                for echo in range(n_echoes):
+                    value = stored[x, y, z, echo]
+                    low, high = min(low, value), max(high, value)
+                    all_whole &= value == np.rint(value)
+        lowest[x], highest[x], whole[x] = low, high, all_whole
+    return float(lowest.min()), float(highest.max()), bool(whole.all())
+
+
+@njit(parallel=True, cache=True)
+def to_polar(real: Float32, imaginary: Float32) -> None:
+    """Replace real and imaginary parts, of shape (x, y, z, echo), by magnitude and phase."""
+    nx, ny, nz, n_echoes = real.shape
+    for x in prange(nx):
+        for y in range(ny):
+            for z in range(nz):
+                for echo in range(n_echoes):
+                    a, b = real[x, y, z, echo], imaginary[x, y, z, echo]
+                    real[x, y, z, echo] = np.hypot(a, b)
+                    imaginary[x, y, z, echo] = np.arctan2(b, a)
 
 
 def looks_high_pass_filtered(
@@ -131,16 +174,20 @@ def looks_high_pass_filtered(
 
 def _large_scale_spread_rad(phase: Float32, magnitude: Float32) -> float:
     """Return the circular standard deviation of the phase of the smoothed complex image."""
-    signal = np.empty(phase.shape, np.complex64)
-    signal.real = magnitude * np.cos(phase)
-    signal.imag = magnitude * np.sin(phase)
-    spectrum = fft.fftn(signal, overwrite_x=True)
-    for axis, n in enumerate(phase.shape):
+    waves = []
+    for n in phase.shape:
         highest = min(_LARGE_SCALES, (n - 1) // 2)
         periods = np.r_[0 : highest + 1, -highest:0]
         hann = np.cos(np.pi / 2 * periods / (highest + 1)) ** 2
-        shape = [-1 if i == axis else 1 for i in range(3)]
-        spectrum = np.take(spectrum, periods, axis) * hann.reshape(shape)
+        turns = periods[:, None] * np.arange(n) / n
+        waves.append(hann[:, None] * np.exp(-2j * np.pi * turns))
+    spectrum = np.einsum(
+        "axy,by,cx->cba",
+        _sums_along_z(phase, magnitude, waves[2].astype(np.complex64)),
+        waves[1],
+        waves[0],
+        optimize=True,
+    )
     smooth = fft.ifftn(spectrum)
     strength = np.abs(smooth)
     total = (strength**2).sum()
@@ -148,6 +195,25 @@ def _large_scale_spread_rad(phase: Float32, magnitude: Float32) -> float:
         return math.inf
     resultant = abs((strength * smooth).sum()) / total
     return math.sqrt(-2 * math.log(max(min(resultant, 1.0), 1e-12)))
+
+
+@njit(parallel=True, cache=True)
+def _sums_along_z(phase, magnitude, waves):  # type: ignore[no-untyped-def]
+    """Return the sums along z of the complex image times each of the waves, (wave, x, y)."""
+    nx, ny, nz = phase.shape
+    sums = np.zeros((waves.shape[0], nx, ny), np.complex64)
+    for x in prange(nx):
+        signal = np.empty(nz, np.complex64)
+        for y in range(ny):
+            for z in range(nz):
+                strength, angle = magnitude[x, y, z], phase[x, y, z]
+                signal[z] = complex(strength * np.cos(angle), strength * np.sin(angle))
+            for k in range(waves.shape[0]):
+                total = np.complex64(0)
+                for z in range(nz):
+                    total += signal[z] * waves[k, z]
+                sums[k, x, y] = total
+    return sums
 
 
 def undo_slice_alternation(real: Float32, imaginary: Float32) -> tuple[Float32, Float32, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 
@@ -77,6 +78,29 @@ def test_phase_outside_the_mask_is_left_alone(rng):
     result = mcpc3ds(phase.copy(), magnitude, EVEN, mask, GEOMETRY)
     np.testing.assert_array_equal(result.phase[~mask], phase[~mask])
     assert not result.offset_rad[~mask].any()
+
+
+def test_the_number_of_threads_does_not_matter(rng):
+    mask = _ball()
+    phase, magnitude = _echoes(rng, EVEN)
+    before = numba.get_num_threads()
+    results = []
+    for threads in (1, before):
+        numba.set_num_threads(threads)
+        results.append(mcpc3ds(phase.copy(), magnitude, EVEN, mask, GEOMETRY))
+    np.testing.assert_array_equal(results[0].phase, results[1].phase)
+    np.testing.assert_array_equal(results[0].offset_rad, results[1].offset_rad)
+
+
+def test_voxels_far_smaller_than_the_bins(rng):
+    """The same head in voxels of half the size, where bins hold several of them."""
+    fine = Geometry(GEOMETRY.shape, (1.0, 1.0, 1.25))
+    mask = _ball()
+    phase, magnitude = _echoes(rng, EVEN)
+    result = mcpc3ds(phase.copy(), magnitude, EVEN, mask, fine, sigma_mm=3.5)
+    error = _apart(result.offset_rad, _offset(), mask)
+    assert np.sqrt(np.mean(error**2)) < 0.01
+    assert np.abs(error).max() < 0.12
 
 
 def test_magnitude_s_unit_does_not_matter(rng):

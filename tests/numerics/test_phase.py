@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from bids_qsm.numerics.phase import (
+    _large_scale_spread_rad,
+    find_range,
     find_units_per_turn,
     looks_high_pass_filtered,
+    to_polar,
     to_radians,
     undo_slice_alternation,
     wrap,
@@ -94,6 +97,38 @@ def test_wrap_keeps_the_angle_and_the_half_open_interval(rng):
     assert np.abs(wrapped).max() <= np.float32(np.pi)
     pi = np.float32(np.pi)
     np.testing.assert_array_equal(wrap(np.array([-pi, pi, 0.0], np.float32)), [pi, pi, 0.0])
+
+
+def test_range_and_whole_numbers(rng):
+    stored = rng.integers(-50, 60, (5, 4, 3, 2)).astype(np.float32)
+    assert find_range(stored) == (stored.min(), stored.max(), True)
+    stored[3, 1, 2, 1] += 0.5
+    assert find_range(stored) == (stored.min(), stored.max(), False)
+
+
+def test_polar_parts(rng):
+    real, imaginary = rng.normal(size=(2, 5, 4, 3, 2)).astype(np.float32)
+    signal = real + 1j * imaginary
+    to_polar(real, imaginary)
+    np.testing.assert_allclose(real, np.abs(signal), rtol=1e-6)
+    np.testing.assert_allclose(imaginary, np.angle(signal), atol=1e-6)
+
+
+def test_large_scale_spread_is_that_of_the_filtered_spectrum(rng):
+    shape = (13, 10, 5)
+    phase = rng.uniform(-np.pi, np.pi, shape).astype(np.float32)
+    magnitude = rng.random(shape).astype(np.float32)
+    spectrum = np.fft.fftn(magnitude * np.exp(1j * phase))
+    for axis, n in enumerate(shape):
+        highest = min(3, (n - 1) // 2)
+        periods = np.r_[0 : highest + 1, -highest:0]
+        hann = np.cos(np.pi / 2 * periods / (highest + 1)) ** 2
+        spectrum = np.moveaxis(np.moveaxis(spectrum, axis, -1)[..., periods] * hann, -1, axis)
+    smooth = np.fft.ifftn(spectrum)
+    strength = np.abs(smooth)
+    resultant = abs((strength * smooth).sum()) / (strength**2).sum()
+    expected = np.sqrt(-2 * np.log(resultant))
+    assert _large_scale_spread_rad(phase, magnitude) == pytest.approx(expected, rel=1e-4)
 
 
 def _homodyne(phase, magnitude, n_pixels):
