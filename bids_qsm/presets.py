@@ -29,7 +29,7 @@ PRESETS: Mapping[str, Preset] = {
         "The same steps in less time: a linear fit, coarser grids, fewer iterations.",
         {
             "field": {"method": "linear"},
-            "background": {"method": "joint", "far_voxel_mm": 6.0, "iterations": 20},
+            "background": {"method": "joint", "far_voxel_mm": 6.0, "iterations": 0},
             "inversion": {"method": "tv", "max_iterations": 12, "margin_mm": 12.0},
             "relaxometry": {"method": "loglinear"},
         },

@@ -100,6 +100,8 @@ def publish(
     reference = reference_record(maps)
     with Staging(job.settings.output_dir, job.series.name) as staging:
         writer = Writer(job, staging, reference)
+        write_susceptibility(writer, maps)
+        staging.release()
         write_maps(writer, maps)
         staging.release()
         table = None
@@ -141,8 +143,14 @@ def reference_record(maps: Maps) -> ReferenceRecord | None:
     return ReferenceRecord(chosen.region, result.mean_ppm, result.sd_ppm, result.n_voxels)
 
 
+def write_susceptibility(writer: Writer, maps: Maps) -> None:
+    """Write the map that is waited for, in the space of the series."""
+    if maps.chi:
+        writer.image("chi", maps.magnitude.like(maps.chi[0].result.chi_ppm))
+
+
 def write_maps(writer: Writer, maps: Maps) -> None:
-    """Write the maps in the space of the series."""
+    """Write all other maps in the space of the series."""
     like = maps.magnitude.like
     writer.image("brain_mask", like(maps.brain))
     if maps.relaxation is not None:
@@ -160,8 +168,6 @@ def write_maps(writer: Writer, maps: Maps) -> None:
         scale = np.float32(hz_per_ppm(maps.b0_t))
         writer.image("local_field", like(maps.local.field_ppm * scale))
         writer.image("qsm_mask", like(maps.local.mask))
-    if maps.chi:
-        writer.image("chi", like(maps.chi[0].result.chi_ppm))
     if maps.uncertainty is not None:
         writer.image("chi_sd", like(maps.uncertainty.sd_ppm))
     if maps.sources is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -26,6 +26,9 @@ class FieldMap:
     geometry : Geometry
     r2star_per_s : ndarray of float32, shape (x, y, z), optional
         Transverse relaxation rate, for methods that find fluid by it.
+    chi_start_ppm : ndarray of float32, shape (x, y, z), optional
+        Susceptibility that background removal fitted beside its own sources: where an inversion
+        may start.
     """
 
     field_ppm: Float32
@@ -34,12 +37,15 @@ class FieldMap:
     mask: Bool
     geometry: Geometry
     r2star_per_s: Float32 | None = None
+    chi_start_ppm: Float32 | None = None
 
     def __post_init__(self) -> None:
-        for name in ("field_ppm", "noise_ppm", "magnitude", "mask", "r2star_per_s"):
-            volume = getattr(self, name)
-            if volume is not None and volume.shape != self.geometry.shape:
-                raise ValueError(f"{name} has shape {volume.shape}, expected {self.geometry.shape}")
+        for item in fields(self):
+            volume = getattr(self, item.name)
+            if isinstance(volume, np.ndarray) and volume.shape != self.geometry.shape:
+                raise ValueError(
+                    f"{item.name} has shape {volume.shape}, expected {self.geometry.shape}"
+                )
 
     def with_values(self, field_ppm: Float32) -> FieldMap:
         """Return the map with another field: its values in the voxels of the mask, in order."""
@@ -92,5 +98,6 @@ class FieldMap:
             mask,
             self.geometry.with_shape(mask.shape),
             None if self.r2star_per_s is None else self.r2star_per_s[box],
+            None if self.chi_start_ppm is None else self.chi_start_ppm[box],
         )
         return brain, box

@@ -18,6 +18,7 @@ from bids_qsm.numerics.geometry import (
     Bool,
     Float32,
     Geometry,
+    convolve,
     dipole_kernel,
     forward_fft,
     inverse_fft,
@@ -171,22 +172,36 @@ class State:
             np.zeros((3, *shape), np.float32), *(np.zeros(shape, np.float32) for _ in range(4))
         )
 
+    @staticmethod
+    def at(chi_ppm: Float32, problem: Problem) -> State:
+        """Return the start at a map within the margin."""
+        state = State.zero(problem.geometry.shape)
+        state.chi = pad(chi_ppm, problem.geometry.shape)
+        state.field = convolve(state.chi, dipole_kernel(problem.geometry))
+        state.split = state.field.copy()
+        steps = step_sizes(problem.geometry)
+        edge_step(state.chi, state.edges, steps, problem.thresholds, problem.flags)
+        return state
+
 
 DataStep = Callable[[Problem, Float32, Float32, Float32], None]
 
 
-def total_variation(problem: Problem, max_iterations: int, tolerance: float) -> Float32:
+def total_variation(
+    problem: Problem, max_iterations: int, tolerance: float, start: Float32 | None = None
+) -> Float32:
     """Return the susceptibility (ppm) on the padded grid that is best with sparse edges.
 
-    Memory: some thirteen padded volumes.
+    The iteration begins at ``start``, a map within the margin, or at zero.  Memory: some thirteen
+    padded volumes.
 
     References
     ----------
     Bilgic 2014, 10.1002/mrm.25029; Milovic 2018, 10.1002/mrm.27073; Eckstein and Bertsekas 1992,
     10.1007/BF01581204 (over-relaxation).
     """
-    state = State.zero(problem.geometry.shape)
-    if problem.radians_per_ppm:
+    state = State.zero(problem.geometry.shape) if start is None else State.at(start, problem)
+    if problem.radians_per_ppm and start is None:
         # a signal far from the one measured might settle a turn away from it: start there
         state.field += problem.field
         state.split += problem.field

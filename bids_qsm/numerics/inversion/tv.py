@@ -19,6 +19,7 @@ def tv(
     edge_scale: float = 4.0,
     data_pace: float = 20.0,
     max_iterations: int = 20,
+    iterations_from_start: int = 8,
     tolerance: float = 0.004,
     margin_mm: float = 20.0,
 ) -> Float32:
@@ -50,6 +51,8 @@ def tv(
         is: they change the speed, not the solution.
     max_iterations, tolerance : int, float
         When to stop: number of iterations, relative change of the map in one.
+    iterations_from_start : int
+        Number of iterations where background removal left a map to start from.
     margin_mm : float
         Zeros around the brain, for sources and against the wrap-around of the dipole kernel.
 
@@ -76,5 +79,7 @@ def tv(
         edge_fraction=edge_fraction,
         background_price=None if background_price == 1 else background_price,
     )
-    chi = crop(total_variation(problem, max_iterations, tolerance), brain.mask.shape)
+    start = brain.chi_start_ppm
+    iterations = max_iterations if start is None else iterations_from_start
+    chi = crop(total_variation(problem, iterations, tolerance, start), brain.mask.shape)
     return place(np.where(brain.mask, chi, np.float32(0)), box, local.mask.shape)

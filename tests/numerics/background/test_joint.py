@@ -47,7 +47,7 @@ def test_large_inner_sources_keep_their_field(
 def test_a_field_of_nothing_but_background_leaves_nothing(make_total, outer_field) -> None:
     total = make_total(outer_field)
     local = joint(total).field_ppm[total.mask]
-    assert np.linalg.norm(local) < 0.05 * np.linalg.norm(total.field_ppm[total.mask])
+    assert np.linalg.norm(local) < 0.08 * np.linalg.norm(total.field_ppm[total.mask])
 
 
 def test_a_field_of_zero_stays_zero(make_total) -> None:
@@ -67,7 +67,7 @@ def test_fields_scale(make_total, outer_field, tissue, head_geometry) -> None:
 
 def test_a_turned_head_has_the_turned_field(make_total, outer_field, tissue, head_geometry) -> None:
     total = make_total(outer_field + field_of(tissue, head_geometry))
-    without_blocks = {"far_voxel_mm": 0.1, "voxel_mm": 0.1}
+    without_blocks = {"far_voxel_mm": 0.1, "coarse_voxel_mm": 0.1, "voxel_mm": 0.1}
     local = joint(total, **without_blocks).field_ppm
 
     def turned(volume: np.ndarray) -> np.ndarray:
@@ -79,3 +79,14 @@ def test_a_turned_head_has_the_turned_field(make_total, outer_field, tissue, hea
     found = joint(FieldMap(*maps, geometry), **without_blocks).field_ppm
     # forward differences see an edge from one side: equal up to the error of the map
     assert relative_rms(found, turned(local), turned(total.mask)) < 0.02
+
+
+def test_susceptibility_to_start_from_is_given_on_the_full_grid_alone(
+    make_total, outer_field, tissue, head_geometry
+) -> None:
+    total = make_total(outer_field + field_of(tissue, head_geometry))
+    start = joint(total, voxel_mm=0.1).chi_start_ppm
+    assert start is not None
+    assert not start[~total.mask].any()
+    assert relative_rms(start, tissue, total.mask) < 0.6
+    assert joint(total, iterations=0).chi_start_ppm is None
