@@ -161,7 +161,7 @@ def loglinear_voxels(signals, indices, te, changes, sliced):  # type: ignore[no-
             used = _coherence(changes[i], te, sliced, left)
             scale = np.float64(signal[0])
             for j in range(used):
-                value = signal[j] / scale
+                value = signal[j] * (1.0 / scale)
                 logs[j] = np.log(np.float32(value / left[j])) if value > 0.0 else 0.0
                 weights[j] = value * value if value > 0.0 else 0.0
             rate, log_s0, variance = _straight_line(logs, weights, te, used)

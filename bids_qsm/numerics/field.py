@@ -23,7 +23,7 @@ _MAX_ITERATIONS = 12
 _LAST_STEP = 0.005
 """In standard deviations of the fit; a step so short is the last one."""
 _SMALL_ANGLE_RAD = 0.5
-"""Up to here the series of sine and cosine are exact to 1e-11, and much faster."""
+"""Up to here the series of sine and cosine are exact to 2e-11, and much faster."""
 
 Float64 = NDArray[np.float64]
 
@@ -239,8 +239,10 @@ def _sine_and_versine(angle):  # type: ignore[no-untyped-def]
     if abs(angle) > _SMALL_ANGLE_RAD:
         return np.sin(angle), 1.0 - np.cos(angle)
     x = angle * angle
-    sine = angle * (1 - x / 6 * (1 - x / 20 * (1 - x / 42 * (1 - x / 72))))
-    return sine, x / 2 * (1 - x / 12 * (1 - x / 30 * (1 - x / 56 * (1 - x / 90))))
+    # constants are multiplied: divisions would take most of the time
+    sine = 1 - x * (1 / 6) * (1 - x * (1 / 20) * (1 - x * (1 / 42) * (1 - x * (1 / 72))))
+    versine = 1 - x * (1 / 12) * (1 - x * (1 / 30) * (1 - x * (1 / 56) * (1 - x * (1 / 90))))
+    return angle * sine, 0.5 * x * versine
 
 
 @njit(parallel=True, cache=True, error_model="numpy")

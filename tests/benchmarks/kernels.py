@@ -285,21 +285,21 @@ def _voxelwise(local: FieldMap, shape: tuple[int, int, int], machine: Machine) -
     costs = edge_costs(*wrapped, scales, strength, mask)
     voxels, inside, echoes = mask.size, int(mask.sum()), len(TE_S)
     fit, r2star = field.METHODS["nonlinear"], relaxometry.METHODS["nonlinear"]
-    order = grow_regions(wrapped[0], costs, mask)[1]
+    n_edges = limits.edges_of(costs)[0].size
     return [
         machine.computed_row(
             "romeo: edge costs",
             box,
             _best_s(lambda: edge_costs(*wrapped, scales, strength, mask)),
             (3 * 4 + 1 + 3) * voxels,
-            {"coherence": int((costs > 0).sum())},
+            {"coherence": n_edges},
         ),
         machine.row_with(
             "romeo: growth",
             box,
             _best_s(lambda: grow_regions(wrapped[0], costs, mask)),
             (2 * 4 + 1 + 3) * voxels + 4 * inside,
-            limits.queue_s(order, costs, REPEATS),
+            limits.queue_s(costs, REPEATS),
             "queue in memory, serial",
         ),
         machine.computed_row(

@@ -1,7 +1,7 @@
 """What bare loops take for the work that a voxel-wise algorithm cannot avoid.
 
 Loops of arithmetic run in parallel over numbers that stay in the cache, so that nothing but the
-arithmetic is timed; the queue's loop is serial, as region growing is.
+arithmetic is timed; the queue's loop is serial, as region growing is by its nature.
 """
 
 from __future__ import annotations
@@ -82,27 +82,32 @@ def seconds_each(operation: str, repeats: int) -> float:
 
 
 @numba.njit(cache=True)
-def _queue(order, costs, following, last):  # type: ignore[no-untyped-def]
-    n_voxels = costs.size // 3
-    last[:] = 0
+def _queue(voxels, axes, costs, ends, strides, queue, table):  # type: ignore[no-untyped-def]
+    for edge in range(costs.size):
+        queue[ends[costs[edge]]] = 4 * voxels[edge] + axes[edge]
+        ends[costs[edge]] += 1
     total = 0
-    for voxel in order:
-        for axis in range(3):
-            edge = axis * n_voxels + voxel
-            queue = costs[edge]
-            if queue > 0:
-                following[edge] = last[queue]
-                total += following[last[queue]]
-                last[queue] = edge
+    for edge in queue:
+        low = np.int64(edge >> 2)
+        total += table[low] + table[low + strides[edge & 3]]
     return total
 
 
-def queue_s(order: NDArray[np.int32], costs: NDArray[np.uint8], repeats: int) -> float:
-    """Return what it takes to put each edge into the list of its cost, and to read it there.
+def edges_of(packed: NDArray[np.uint32]) -> tuple[NDArray[np.uint32], ...]:
+    """Return lower voxel, axis and cost of each edge, in the order of the voxels."""
+    by_axis = [(packed.reshape(-1) >> np.uint32(8 * axis)) & np.uint32(255) for axis in range(3)]
+    costs = np.stack(by_axis, axis=1)
+    voxels, axes = (found.astype(np.uint32) for found in np.nonzero(costs))
+    return voxels, axes, costs[costs > 0]
 
-    The voxels come in the order of the region's growth: this is how growth goes through the
-    memory, if nothing else is looked up.
+
+def queue_s(packed: NDArray[np.uint32], repeats: int) -> float:
+    """Return what it takes to queue the edges by their costs, and to look up both ends of each.
+
+    The order of the look-ups, that of the costs, jumps about in the memory.
     """
-    flat = costs.reshape(-1)
-    following, last = np.zeros(flat.size, np.int32), np.empty(256, np.int32)
-    return best_s(lambda: _queue(order, flat, following, last), repeats)
+    voxels, axes, costs = edges_of(packed)
+    ends = np.concatenate([[0], np.cumsum(np.bincount(costs, minlength=256))[:-1]])
+    strides = (packed.shape[1] * packed.shape[2], packed.shape[2], 1)
+    queue, table = np.empty(costs.size, np.uint32), np.zeros(packed.size, np.int64)
+    return best_s(lambda: _queue(voxels, axes, costs, ends.copy(), strides, queue, table), repeats)

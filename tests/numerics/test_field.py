@@ -126,6 +126,37 @@ def test_a_turn_too_many_in_one_echo_hardly_matters_to_the_complex_fit(rng):
     assert errors[0] < 2.0 < errors[1]
 
 
+def test_series_are_sine_and_versine():
+    for angle in np.linspace(-4, 4, 801):
+        sine, versine = field._sine_and_versine(angle)
+        assert sine == pytest.approx(np.sin(angle), abs=2e-11)
+        assert versine == pytest.approx(1 - np.cos(angle), abs=2e-11)
+
+
+@pytest.mark.parametrize("snr", [4.0, 40.0])
+def test_more_steps_would_change_the_fit_by_less_than_a_hundredth_of_its_noise(snr, rng):
+    phase, magnitude, _, _ = measured(EVEN, snr, rng)
+    known = EVERYWHERE.ravel()
+    data = field._listed(phase, magnitude, known.reshape(SHAPE))
+    radians_per_hz = 2 * np.pi * np.asarray(EVEN)
+    found, _, information, _, squares, _ = field._fit_voxels(
+        *data, radians_per_hz, np.zeros(known.size), True, 12
+    )
+    p, m = (array.reshape(-1, len(EVEN)).astype(float) for array in (phase, magnitude))
+    f, c = found.copy(), nonlinear(phase, magnitude, EVEN, EVERYWHERE, GEOMETRY, offset="free")
+    c = c.phase0_rad.ravel().astype(float)
+    w = m**2
+    s0, s1, s2 = (np.sum(w * radians_per_hz**k, axis=1) for k in range(3))
+    for _ in range(40):
+        e = w * np.sin(p - c[:, None] - f[:, None] * radians_per_hz)
+        b0, b1 = e.sum(axis=1), (e * radians_per_hz).sum(axis=1)
+        f += (s0 * b1 - s1 * b0) / (s0 * s2 - s1**2)
+        c += (s2 * b0 - s1 * b1) / (s0 * s2 - s1**2)
+    assert np.quantile(np.abs(f - found) * np.sqrt(information), 0.999) < 0.01
+    exact = (2 * w * (1 - np.cos(p - c[:, None] - f[:, None] * radians_per_hz))).sum(axis=1)
+    np.testing.assert_allclose(squares, exact, rtol=1e-3, atol=1e-3)
+
+
 def test_misfit_raises_the_noise(rng):
     phase, magnitude, _, _ = measured(EVEN, 60.0, rng)
     ordinary = nonlinear(phase, magnitude, EVEN, EVERYWHERE, GEOMETRY)

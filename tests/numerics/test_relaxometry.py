@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize
 
-from bids_qsm.numerics.relaxometry import METHODS, arlo, loglinear, nonlinear, t2star_s
+from bids_qsm.numerics.decay import loglinear_voxels
+from bids_qsm.numerics.relaxometry import (
+    METHODS,
+    _Fit,
+    _noise_level,
+    _usable,
+    arlo,
+    loglinear,
+    nonlinear,
+    t2star_s,
+)
 
 FIVE = (0.004, 0.010, 0.016, 0.022, 0.028)
 TEN = tuple(0.0029 + 0.0041 * i for i in range(10))
@@ -66,6 +76,27 @@ def test_nonlinear_without_floor_is_the_least_squares_solution(rng):
         )
         assert fit.s0[tuple(voxel)] == pytest.approx(best[0], rel=1e-4)
         assert fit.r2star_per_s[tuple(voxel)] == pytest.approx(best[1], rel=1e-3)
+
+
+def test_nonlinear_with_floor_is_the_least_squares_solution(rng):
+    magnitude = echoes(60.0, UNEVEN, 8.0, rng)
+    fit = nonlinear(magnitude, UNEVEN, everywhere(magnitude))
+    te = np.asarray(UNEVEN)
+    usable = _usable(magnitude, UNEVEN, everywhere(magnitude), None, False)
+    sigma = _noise_level(usable, _Fit(*loglinear_voxels(*usable.arguments)), magnitude)
+
+    def expected(t, s0, rate):
+        nu = s0 * np.exp(-rate * t)
+        extra = (np.pi / 2 - 1) * np.exp(-0.3 * (nu / sigma) ** 2)
+        return np.sqrt(nu**2 + sigma**2 * (1 + extra))
+
+    for voxel in map(tuple, rng.integers(0, 20, size=(25, 3))):
+        if 0 < fit.r2star_per_s[voxel] < 300:
+            start_at = fit.s0[voxel], fit.r2star_per_s[voxel]
+            best, _ = optimize.curve_fit(expected, te, magnitude[voxel], start_at)
+            assert fit.r2star_per_s[voxel] == pytest.approx(
+                best[1], abs=0.02 * float(fit.r2star_sd_per_s[voxel])
+            )
 
 
 def test_noise_of_nonlinear_is_no_larger_than_that_of_the_others(rng):
