@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_qsm.anatomy.brain import PreparedT1w
+from bids_qsm.anatomy.deep_grey import (
+    DEEP_GREY_BOX_MM,
+    Contrasts,
+    SeriesChi,
+    brain_alone,
+    contrasts_through,
+    cropped,
+)
 from bids_qsm.anatomy.grids import coarser, near
 from bids_qsm.anatomy.itk import metric, read_matrix, run_registration, to_itk, write_matrix
 from bids_qsm.anatomy.resampling import apply_transforms
@@ -18,8 +27,6 @@ from bids_qsm.anatomy.template import load_template
 from bids_qsm.images import Image
 
 WORKING_VOXEL_MM = 2.0
-# deep grey matter and ventricles in the template's world (RAS, mm), with room to deform in
-DEEP_GREY_BOX_MM = ((-52.0, 52.0), (-62.0, 48.0), (-42.0, 44.0))
 
 AFFINE = "template_to_t1w.txt"
 WHOLE = ("whole_warp.nii.gz", "whole_inverse.nii.gz")
@@ -43,36 +50,57 @@ WHOLE_SEARCH = Search("MI", "32", "100x100x60", "8x4x2", "3x2x1")
 DEEP_SEARCH = Search("CC", "2", "30", "2", "0.5")
 
 
+# χ beside the T1w: the pallidum, which T1w hardly tells from white matter, is bright on it
+CHI_WEIGHT = 1.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images on one grid that belong together, and how much they count."""
+
+    fixed: Image
+    moving: Image
+    weight: float = 1.0
+
+
 @dataclass(frozen=True)
 class Warp:
-    """The way between template and T1w: files in one folder.
+    """The way between template and T1w: files.
 
     Attributes
     ----------
     folder : Path
         Holds the affine (ITK text) and two displacement fields with their inverses: one of the
         whole brain, one around the deep grey matter.
+    deep_folder : Path, optional
+        Holds another field around the deep grey matter, which is taken instead.
     """
 
     folder: Path
+    deep_folder: Path | None = None
 
     @property
     def template_to_t1w(self) -> tuple[Path | NDArray[np.float64], ...]:
         """Point mappings in turn from the template; they bring a T1w image to the template."""
-        return (*(self.folder / name[0] for name in (DEEP, WHOLE)), self._affine)
+        return (self._deep / DEEP[0], self.folder / WHOLE[0], self._affine)
 
     @property
     def t1w_to_template(self) -> tuple[Path | NDArray[np.float64], ...]:
         """Point mappings in turn from the T1w; they bring the template's labels to the T1w."""
         return (
             np.linalg.inv(self._affine),
-            *(self.folder / name[1] for name in (WHOLE, DEEP)),
+            *(self.folder / WHOLE[1], self._deep / DEEP[1]),
         )
 
     @property
     def is_complete(self) -> bool:
         """Whether every file is there."""
-        return all((self.folder / name).is_file() for name in (AFFINE, *WHOLE, *DEEP))
+        files = [self.folder / name for name in (AFFINE, *WHOLE)]
+        return all(path.is_file() for path in (*files, *(self._deep / name for name in DEEP)))
+
+    @property
+    def _deep(self) -> Path:
+        return self.deep_folder or self.folder
 
     @property
     def _affine(self) -> NDArray[np.float64]:
@@ -103,31 +131,82 @@ def register_to_template(t1w: PreparedT1w, folder: Path, template: Image | None 
         return warp
     folder.mkdir(parents=True, exist_ok=True)
     template = template or load_template()
-    brain = t1w.image.like(_brain_alone(t1w))
+    brain = brain_alone(t1w)
     write_matrix(t1w.template_to_t1w, folder / AFFINE)
     fixed = coarser(template, WORKING_VOXEL_MM)
     moving = apply_transforms(brain, fixed, (t1w.template_to_t1w,))
-    _deform(fixed, moving, WHOLE_SEARCH, folder, WHOLE)
-    box = _cropped(template, DEEP_GREY_BOX_MM)
+    deform([Pair(fixed, moving)], WHOLE_SEARCH, folder, WHOLE)
+    box = cropped(template, DEEP_GREY_BOX_MM)
     moving = apply_transforms(brain, box, (folder / WHOLE[0], t1w.template_to_t1w))
-    _deform(box, moving, DEEP_SEARCH, folder, DEEP)
+    deform([Pair(box, moving)], DEEP_SEARCH, folder, DEEP)
     return warp
 
 
-def _brain_alone(t1w: PreparedT1w) -> NDArray[np.float32]:
-    top = float(np.percentile(t1w.image.data[t1w.brain.data], 99))
-    return np.where(t1w.brain.data, np.minimum(t1w.image.data / top, 1.0), 0).astype(np.float32)
+def refit_deep_grey(
+    warp: Warp,
+    t1w: PreparedT1w,
+    series: SeriesChi,
+    chi_template: Image,
+    folder: Path,
+    template: Image | None = None,
+    *,
+    chi_weight: float = CHI_WEIGHT,
+) -> Warp:
+    """Register the deep grey matter again, by T1w and χ together.
+
+    It starts from what the T1w gave for the whole brain.
+
+    Parameters
+    ----------
+    warp : Warp
+        Of the T1w alone.
+    t1w : PreparedT1w
+    series : SeriesChi
+    chi_template : Image
+        χ in ppm on the template's grid, for example from
+        :func:`~bids_qsm.anatomy.chi_template.chi_from_labels`.
+    folder : Path
+        Work folder of this series; a result in it is taken.
+    template : Image, optional
+        A brain that is zero outside; MNI152NLin2009cAsym by default.
+    chi_weight : float
+        Weight of χ in the metric; that of the T1w is 1.
+    """
+    refitted = Warp(warp.folder, folder)
+    if refitted.is_complete:
+        return refitted
+    folder.mkdir(parents=True, exist_ok=True)
+    box = cropped(template or load_template(), DEEP_GREY_BOX_MM)
+    fixed = Contrasts(box, cropped(chi_template, DEEP_GREY_BOX_MM))
+    whole = (warp.folder / WHOLE[0], t1w.template_to_t1w)
+    moving = contrasts_through(box, whole, t1w, series)
+    deform(pairs(fixed, moving, chi_weight), DEEP_SEARCH, folder, DEEP)
+    return refitted
 
 
-def _deform(
-    fixed: Image, moving: Image, search: Search, folder: Path, names: tuple[str, str]
-) -> None:
-    """Write the SyN field, and its inverse, between two images that an affine has aligned."""
-    images = [to_itk(fixed), to_itk(moving)]
+def pairs(fixed: Contrasts, moving: Contrasts, chi_weight: float = CHI_WEIGHT) -> list[Pair]:
+    """Return the contrasts that both heads have, each with its share in the metric."""
+    if fixed.chi is None or moving.chi is None:
+        return [Pair(fixed.t1w, moving.t1w)]
+    return [
+        Pair(fixed.t1w, moving.t1w, 1 / (1 + chi_weight)),
+        Pair(fixed.chi, moving.chi, chi_weight / (1 + chi_weight)),
+    ]
+
+
+def deform(images: Sequence[Pair], search: Search, folder: Path, names: tuple[str, str]) -> None:
+    """Write the SyN field, and its inverse, between pairs of images that an affine has aligned.
+
+    The metric counts near where the first fixed image is not zero.
+    """
+    fixed = images[0].fixed
     mask = to_itk(fixed.like(near(fixed.data > 0, 4.0, fixed.geometry.voxel_mm)))
+    itk = [(to_itk(pair.fixed), to_itk(pair.moving)) for pair in images]  # kept: ITK points to them
     with tempfile.TemporaryDirectory() as temporary:
         stages = ["--transform", "SyN[0.2,3,0]"]
-        stages += ["--metric", metric(search.metric, *images, "1", search.radius_or_bins)]
+        for pair, both in zip(images, itk, strict=True):
+            weight = f"{pair.weight:g}"
+            stages += ["--metric", metric(search.metric, *both, weight, search.radius_or_bins)]
         stages += ["--convergence", f"[{search.iterations},1e-8,20]"]
         stages += ["--shrink-factors", search.shrink]
         stages += ["--smoothing-sigmas", f"{search.smoothing}vox"]
@@ -136,16 +215,3 @@ def _deform(
             partial = folder / f"{name}.partial"
             shutil.move(Path(temporary) / f"0{made}.nii.gz", partial)
             partial.replace(folder / name)
-
-
-def _cropped(image: Image, box_mm: tuple[tuple[float, float], ...]) -> Image:
-    """Return the part of an image within a box of its world; the axes may be flipped."""
-    corners = np.array(np.meshgrid(*box_mm)).reshape(3, -1)
-    to_voxel = np.linalg.inv(image.affine)
-    voxels = to_voxel[:3, :3] @ corners + to_voxel[:3, 3:]
-    first = np.maximum(np.floor(voxels.min(axis=1)).astype(int), 0)
-    last = np.minimum(np.ceil(voxels.max(axis=1)).astype(int) + 1, image.shape)
-    shift = np.eye(4)
-    shift[:3, 3] = first
-    part = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
-    return Image(np.ascontiguousarray(image.data[part]), image.affine @ shift)

@@ -12,9 +12,10 @@ import pytest
 from scipy import ndimage
 
 from bids_qsm.anatomy.brain import PreparedT1w
+from bids_qsm.anatomy.deep_grey import SeriesChi
 from bids_qsm.anatomy.grids import near
 from bids_qsm.anatomy.resampling import apply_transforms
-from bids_qsm.anatomy.warp import Warp, register_to_template
+from bids_qsm.anatomy.warp import Warp, refit_deep_grey, register_to_template
 from bids_qsm.images import Image
 
 REGISTER = """
@@ -93,6 +94,37 @@ def test_restart_takes_what_is_there(bent, warp, template_4mm):
         "whole_inverse.nii.gz",
         "whole_warp.nii.gz",
     ]
+
+
+def test_susceptibility_moves_what_the_t1w_does_not_show(
+    warp, bent, template_4mm, tmp_path, rigid_matrix
+):
+    """A nucleus that only χ shows lies 6 mm from where the T1w's warp expects it."""
+    world = template_4mm.affine[:3, :3] @ np.indices(template_4mm.shape).reshape(3, -1)
+    world += template_4mm.affine[:3, 3:]
+
+    def nucleus(y_mm: float) -> Image:
+        near_it = ((world - np.array([[24.0], [y_mm], [0.0]])) ** 2).sum(axis=0) < 14.0**2
+        return template_4mm.like(near_it.reshape(template_4mm.shape).astype(np.int16))
+
+    def chi_of(labels: Image) -> Image:
+        return labels.like(ndimage.gaussian_filter(0.1 * labels.data.astype(np.float32), 0.5))
+
+    labels = nucleus(-6.0)
+    truth = apply_transforms(nucleus(0.0), bent[0].image, warp.t1w_to_template, "label")
+    to_gre = rigid_matrix((0.0, 0.0, 5.0), (3.0, 0.0, 0.0))
+    chi = Image(chi_of(truth).data, to_gre @ truth.affine)
+    series = SeriesChi(chi, chi.like(np.ones(chi.shape, bool)), to_gre)
+    refitted = refit_deep_grey(warp, bent[0], series, chi_of(labels), tmp_path, template_4mm)
+    before, after = (
+        dice(apply_transforms(labels, truth, w.t1w_to_template, "label").data, truth.data)
+        for w in (warp, refitted)
+    )
+    assert before < 0.75 < 0.85 < after
+    assert refitted.is_complete and not Warp(tmp_path).is_complete
+    made = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    refit_deep_grey(warp, bent[0], series, chi_of(labels), tmp_path, template_4mm)
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == made
 
 
 @pytest.mark.slow
