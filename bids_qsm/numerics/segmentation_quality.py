@@ -49,6 +49,8 @@ LARGEST_CHI_DIFFERENCE_PPB = {"thalamus": 40, "caudate": 45, "putamen": 45, "pal
 LEAST_CONTRAST_PPB = 40.0
 """Pallidum over thalamus in adults (Langkammer et al. 2012, 10.1016/j.neuroimage.2012.05.049;
 Lim et al. 2013, 10.1016/j.neuroimage.2013.05.022); children have less iron."""
+LEAST_LOW_CONTRAST_PPB = 10.0
+"""Of the pallidum's lower quarter: less where labels lie half beside it."""
 LEAST_R2STAR_CONTRAST = 2.0
 MOST_VENTRICLE_R2STAR = 12.0
 LEAST_FLUID_IN_VENTRICLES = 0.6
@@ -333,37 +335,40 @@ def _values(values: Float32, usable: Bool) -> NDArray[np.float64]:
     return flat
 
 
-def _median(structure: _Structure, values: NDArray[np.float64]) -> float:
+def _percentile(structure: _Structure, values: NDArray[np.float64], percent: float = 50) -> float:
     found = values[structure.voxels]
     found = found[~np.isnan(found)]
-    return float(np.median(found)) if found.size else float("nan")
+    return float(np.percentile(found, percent)) if found.size else float("nan")
 
 
 def _contrasts(
     structures: Sequence[_Structure],
     values: NDArray[np.float64],
     least: float,
-    what: str,
-    unit: str,
+    check: str,
+    units: str,
+    percent: float = 50,
 ) -> list[Check]:
-    """Check that the pallidum has more than the thalamus on each side."""
+    """Check that the pallidum has more than the thalamus' median on each side."""
     by = {(s.name, s.side): s for s in structures}
     checks = []
     for side in ("L", "R", "B"):
         if ("pallidum", side) in by and ("thalamus", side) in by:
             pallidum, thalamus = by["pallidum", side], by["thalamus", side]
-            value = _median(pallidum, values) - _median(thalamus, values)
+            value = _percentile(pallidum, values, percent) - _percentile(thalamus, values)
             place = ("pallidum - thalamus", side, f"{pallidum.title} over thalamus")
             advice = "labels do not fit the map (in adults; children have less iron)"
-            checks.append(_checked(what, place, value, least, np.inf, unit, advice))
+            checks.append(_checked(check, place, value, least, np.inf, units, advice))
     return checks
 
 
 def _chi_checks(structures: Sequence[_Structure], chi_ppb: NDArray[np.float64]) -> list[Check]:
     checks = _contrasts(structures, chi_ppb, LEAST_CONTRAST_PPB, "χ contrast", "ppb")
+    low = LEAST_LOW_CONTRAST_PPB
+    checks += _contrasts(structures, chi_ppb, low, "χ contrast of the lower quarter", "ppb", 25)
     for left, right in _pairs(structures):
         if left.name in DEEP_GREY:
-            value = _median(left, chi_ppb) - _median(right, chi_ppb)
+            value = _percentile(left, chi_ppb) - _percentile(right, chi_ppb)
             most = float(LARGEST_CHI_DIFFERENCE_PPB[left.name])
             title = left.name.capitalize()
             advice = "one side's labels do not fit, or a bleed or vein lies in one"
@@ -378,7 +383,7 @@ def _r2star_checks(structures: Sequence[_Structure], r2star: NDArray[np.float64]
     checks = _contrasts(structures, r2star, LEAST_R2STAR_CONTRAST, "R2* contrast", "1/s")
     for structure in structures:
         if structure.name == "lateral ventricle":
-            value = _median(structure, r2star)
+            value = _percentile(structure, r2star)
             advice = "it holds tissue: the labels are shifted, or the ventricle is slim"
             most = MOST_VENTRICLE_R2STAR
             checks.append(_checked("R2*", _of(structure), value, -np.inf, most, "1/s", advice))

@@ -87,6 +87,7 @@ def test_true_labels_pass_every_check(head, table):
         "distance up",
         "coverage",
         "χ contrast",
+        "χ contrast of the lower quarter",
         "χ of left over right",
         "R2* contrast",
         "R2*",
@@ -132,8 +133,10 @@ def test_exchanged_labels_are_found(head, table, pairs, found):
 def test_shifted_labels_are_found(head, table, axis, step_mm):
     """By the maps alone, and by the T1w's fluid alone."""
     shifted = np.roll(head["labels"], int(step_mm / VOXEL_MM), axis)
-    by_maps = failed(checked(head, table, shifted, fluid=None))
-    assert {"χ contrast", "R2* contrast", "R2*", "χ of left over right"} & {c[0] for c in by_maps}
+    by_chi = {c[0] for c in failed(checked(head, table, shifted, fluid=None, r2star_per_s=None))}
+    assert {"χ contrast", "χ contrast of the lower quarter", "χ of left over right"} & by_chi
+    by_r2star = {c[0] for c in failed(checked(head, table, shifted, fluid=None, chi_ppm=None))}
+    assert axis == 1 or {"R2* contrast", "R2*"} & by_r2star
     by_t1w = failed(checked(head, table, shifted, chi_ppm=None, r2star_per_s=None))
     along_the_ventricles = axis == 1  # where they still hold much fluid
     assert along_the_ventricles or "share of fluid" in {c[0] for c in by_t1w}
