@@ -78,7 +78,9 @@ def brain_mask(
     """
     if contrast not in CONTRASTS:
         raise ValueError(f"contrast must be one of {', '.join(CONTRASTS)}, got {contrast!r}.")
-    volume = np.nan_to_num(magnitude, posinf=0.0, neginf=0.0).astype(np.float32)
+    volume = np.asarray(magnitude, np.float32)
+    if not np.isfinite(volume).all():
+        volume = np.nan_to_num(volume, posinf=0.0, neginf=0.0)
     if contrast == "t1w":  # dark sulci are not an edge
         volume = ndimage.gaussian_filter(volume, [0.7 / v for v in voxel_mm])
     least, most = np.percentile(volume, (2, 98))

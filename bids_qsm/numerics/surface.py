@@ -89,7 +89,6 @@ def _moved(
 ) -> Surface:
     neighbours = _neighbours(surface.faces, len(surface.vertices))
     intensities = (drive.least, drive.threshold, drive.median)
-    voxel = np.array(voxel_mm)
     points, new_points = surface.vertices.copy(), np.empty_like(surface.vertices)
     for _ in range(steps):
         _step(
@@ -97,7 +96,7 @@ def _moved(
             new_points,
             neighbours,
             volume,
-            voxel,
+            voxel_mm,
             intensities,
             drive.fraction,
             drive.reach_mm,
@@ -167,39 +166,31 @@ def _neighbours(faces: Int, n: int) -> Int:
 
 
 @njit(cache=True)
-def _sample(volume, voxel_mm, x, y, z):  # type: ignore[no-untyped-def]
-    """Return the voxel nearest to a point (mm); close outside the volume, its nearest voxel.
+def _nearest_index(position, margin, last):  # type: ignore[no-untyped-def]
+    """Return the nearest index along an axis, -1 where it is too far away.
 
-    So the surface passes the volume's end where the image cuts the brain, but does not run away.
+    Close outside the volume it is the nearest voxel's: so the surface passes the volume's end
+    where the image cuts the brain, but does not run away.
     """
-    i = _nearest_index(x, voxel_mm[0], volume.shape[0] - 1)
-    j = _nearest_index(y, voxel_mm[1], volume.shape[1] - 1)
-    k = _nearest_index(z, voxel_mm[2], volume.shape[2] - 1)
-    return volume[i, j, k] if i >= 0 and j >= 0 and k >= 0 else 0.0
+    if position < 0.0:
+        return 0 if -position <= margin else -1
+    if position > last:
+        return last if position - last <= margin else -1
+    return int(position + 0.5)
 
 
 @njit(cache=True)
-def _nearest_index(position_mm, voxel_mm, last):  # type: ignore[no-untyped-def]
-    """Return the nearest index along an axis, -1 where it is too far away."""
-    index = position_mm / voxel_mm
-    if index < 0.0:
-        return 0 if -index * voxel_mm <= _MARGIN_MM else -1
-    if index > last:
-        return last if (index - last) * voxel_mm <= _MARGIN_MM else -1
-    return int(index + 0.5)
+def _along_normal(volume, margins, start, inwards, reach_mm, darkest, brightest):  # type: ignore[no-untyped-def]
+    """Return the least intensity inwards over the reach, and the largest over half of it.
 
-
-@njit(cache=True)
-def _along_normal(volume, voxel_mm, point, normal, reach_mm, darkest, brightest):  # type: ignore[no-untyped-def]
-    """Return the least intensity inwards over the reach, and the largest over half of it."""
+    The start, and the steps of 1 mm, are in voxels.
+    """
+    nx, ny, nz = volume.shape
     for step in range(reach_mm + 1):
-        value = _sample(
-            volume,
-            voxel_mm,
-            point[0] - step * normal[0],
-            point[1] - step * normal[1],
-            point[2] - step * normal[2],
-        )
+        i = _nearest_index(start[0] + step * inwards[0], margins[0], nx - 1)
+        j = _nearest_index(start[1] + step * inwards[1], margins[1], ny - 1)
+        k = _nearest_index(start[2] + step * inwards[2], margins[2], nz - 1)
+        value = volume[i, j, k] if i >= 0 and j >= 0 and k >= 0 else np.float32(0)
         darkest = min(darkest, value)
         if 2 * step <= reach_mm:
             brightest = max(brightest, value)
@@ -207,54 +198,78 @@ def _along_normal(volume, voxel_mm, point, normal, reach_mm, darkest, brightest)
 
 
 @njit(cache=True)
-def _shape_at(points, neighbours, vertex, mean, normal):  # type: ignore[no-untyped-def]
-    """Set the step to the neighbours' mean and the outward normal; return the mean edge length."""
+def _step_to(points, vertex, other):  # type: ignore[no-untyped-def]
+    return (
+        points[other, 0] - points[vertex, 0],
+        points[other, 1] - points[vertex, 1],
+        points[other, 2] - points[vertex, 2],
+    )
+
+
+@njit(cache=True)
+def _shape_at(points, neighbours, vertex):  # type: ignore[no-untyped-def]
+    """Return the step to the neighbours' mean, the outward normal and the mean edge length."""
     count = 6 if neighbours[vertex, 5] >= 0 else 5
-    edge = 0.0
-    mean[:] = 0.0
-    normal[:] = 0.0
+    edge = mean_x = mean_y = mean_z = x = y = z = 0.0
+    a = _step_to(points, vertex, neighbours[vertex, count - 1])
     for k in range(count):
-        first, second = neighbours[vertex, k], neighbours[vertex, (k + 1) % count]
-        length = 0.0
-        for axis in range(3):
-            b, c = (axis + 1) % 3, (axis + 2) % 3
-            step = points[first, axis] - points[vertex, axis]
-            mean[axis] += step / count
-            length += step * step
-            normal[axis] += (points[first, b] - points[vertex, b]) * (
-                points[second, c] - points[vertex, c]
-            ) - (points[first, c] - points[vertex, c]) * (points[second, b] - points[vertex, b])
-        edge += np.sqrt(length) / count
-    size = np.sqrt(normal[0] ** 2 + normal[1] ** 2 + normal[2] ** 2) + 1e-12
-    for axis in range(3):
-        normal[axis] /= size
-    return edge
+        b = _step_to(points, vertex, neighbours[vertex, k])
+        edge += np.sqrt(b[0] ** 2 + b[1] ** 2 + b[2] ** 2)
+        mean_x, mean_y, mean_z = mean_x + b[0], mean_y + b[1], mean_z + b[2]
+        x += a[1] * b[2] - b[1] * a[2]
+        y += a[2] * b[0] - b[2] * a[0]
+        z += a[0] * b[1] - b[0] * a[1]
+        a = b
+    size = np.sqrt(x**2 + y**2 + z**2) + 1e-12
+    mean = (mean_x / count, mean_y / count, mean_z / count)
+    return mean, (x / size, y / size, z / size), edge / count
+
+
+@njit(cache=True)
+def _moved_vertex(  # type: ignore[no-untyped-def]
+    points, vertex, neighbours, volume, voxel_mm, intensities, fraction, reach_mm
+):
+    """Return where a vertex moves (equations 2 to 14 of the paper)."""
+    least, threshold, median = intensities
+    largest, smallest = 1.0 / _SMALLEST_RADIUS_MM, 1.0 / _LARGEST_RADIUS_MM
+    centre, steepness = (largest + smallest) / 2, 6.0 / (largest - smallest)
+    mean, normal, edge = _shape_at(points, neighbours, vertex)
+    along = mean[0] * normal[0] + mean[1] * normal[1] + mean[2] * normal[2]
+    curvature = 2.0 * abs(along) / (edge * edge)
+    smoothness = 0.5 * (1.0 + np.tanh(steepness * (curvature - centre)))
+    x, y, z = points[vertex]
+    darkest, brightest = _along_normal(
+        volume,
+        (_MARGIN_MM / voxel_mm[0], _MARGIN_MM / voxel_mm[1], _MARGIN_MM / voxel_mm[2]),
+        (x / voxel_mm[0], y / voxel_mm[1], z / voxel_mm[2]),
+        (-normal[0] / voxel_mm[0], -normal[1] / voxel_mm[1], -normal[2] / voxel_mm[2]),
+        reach_mm,
+        median,
+        threshold,
+    )
+    darkest, brightest = max(darkest, least), min(brightest, median)
+    local = (brightest - least) * fraction + least
+    force = 2.0 * (darkest - local) / (brightest - least)
+    outward = smoothness * along + 0.05 * force * min(edge, _LARGEST_EDGE_MM) - 0.5 * along
+    return (
+        x + 0.5 * mean[0] + outward * normal[0],
+        y + 0.5 * mean[1] + outward * normal[1],
+        z + 0.5 * mean[2] + outward * normal[2],
+    )
 
 
 @njit(cache=True)
 def _step(  # type: ignore[no-untyped-def]
     points, new_points, neighbours, volume, voxel_mm, intensities, fraction, reach_mm
 ):
-    """Move each vertex once (equations 2 to 14 of the paper)."""
-    least, threshold, median = intensities
-    largest, smallest = 1.0 / _SMALLEST_RADIUS_MM, 1.0 / _LARGEST_RADIUS_MM
-    centre, steepness = (largest + smallest) / 2, 6.0 / (largest - smallest)
-    for v in range(points.shape[0]):
-        mean, normal = np.empty(3), np.empty(3)
-        edge = _shape_at(points, neighbours, v, mean, normal)
-        along = mean[0] * normal[0] + mean[1] * normal[1] + mean[2] * normal[2]
-        curvature = 2.0 * abs(along) / (edge * edge)
-        smoothness = 0.5 * (1.0 + np.tanh(steepness * (curvature - centre)))
-        darkest, brightest = _along_normal(
-            volume, voxel_mm, points[v], normal, reach_mm, median, threshold
+    """Move each vertex once."""
+    for vertex in range(points.shape[0]):
+        x, y, z = _moved_vertex(
+            points, vertex, neighbours, volume, voxel_mm, intensities, fraction, reach_mm
         )
-        darkest, brightest = max(darkest, least), min(brightest, median)
-        local = (brightest - least) * fraction + least
-        force = 2.0 * (darkest - local) / (brightest - least)
-        for axis in range(3):
-            tangential = mean[axis] - along * normal[axis]
-            outward = smoothness * along + 0.05 * force * min(edge, _LARGEST_EDGE_MM)
-            new_points[v, axis] = points[v, axis] + 0.5 * tangential + outward * normal[axis]
+        new_points[vertex, 0] = x
+        new_points[vertex, 1] = y
+        new_points[vertex, 2] = z
 
 
 def inside_of(
@@ -276,14 +291,20 @@ def inside_of(
 @njit(cache=True)
 def _draw(drawn, points, faces):  # type: ignore[no-untyped-def]
     """Set the voxels that triangles (in voxel units) pass through."""
-    top = np.array(drawn.shape) - 1
+    nx, ny, nz = drawn.shape
     for f in range(faces.shape[0]):
-        a, b, c = points[faces[f, 0]], points[faces[f, 1]], points[faces[f, 2]]
-        longest = max(np.abs(b - a).max(), np.abs(c - a).max(), np.abs(c - b).max())
+        x, y, z = points[faces[f, 0]]
+        b = _step_to(points, faces[f, 0], faces[f, 1])
+        c = _step_to(points, faces[f, 0], faces[f, 2])
+        longest = 0.0
+        for axis in range(3):
+            longest = max(longest, abs(b[axis]), abs(c[axis]), abs(c[axis] - b[axis]))
         n = int(np.ceil(3 * longest)) + 1
         for i in range(n + 1):
             for j in range(n + 1 - i):
-                q = a + (b - a) * (i / n) + (c - a) * (j / n)
-                x, y, z = np.floor(q + 0.5)
-                if 0 <= x <= top[0] and 0 <= y <= top[1] and 0 <= z <= top[2]:
-                    drawn[int(x), int(y), int(z)] = True
+                u, v = i / n, j / n
+                px = int(np.floor(x + b[0] * u + c[0] * v + 0.5))
+                py = int(np.floor(y + b[1] * u + c[1] * v + 0.5))
+                pz = int(np.floor(z + b[2] * u + c[2] * v + 0.5))
+                if 0 <= px < nx and 0 <= py < ny and 0 <= pz < nz:
+                    drawn[px, py, pz] = True
