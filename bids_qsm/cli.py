@@ -124,7 +124,7 @@ def _add_methods(group: argparse._ArgumentGroup) -> None:
         "--reference",
         metavar="REGION",
         help=f"what susceptibility is relative to: {', '.join(REFERENCES)}, or a structure's name "
-        "(default: auto, which is lateral-ventricle CSF, or the whole brain without a T1w)",
+        "(default: auto, which is CSF of the lateral ventricles, or the whole brain without a T1w)",
     )
     group.add_argument(
         "--with",
@@ -303,7 +303,16 @@ def _prepare_worker(settings: Settings) -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
+    words = sys.argv[1:] if words is None else words
     try:
+        if words[:1] == ["compare"]:
+            from bids_qsm.compare_cli import main as compare
+
+            return compare(words[1:])
+        if words[:1] == ["atlas"]:
+            from bids_qsm.atlas_cli import main as atlas
+
+            return atlas(words[1:])
         settings = settings_from(words)
         prepare_environment(settings.omp_nthreads or settings.nprocs, settings.random_seed)
         if settings.level == "group":

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bids_qsm.anatomy.atlases import Atlas, load_atlas
 from bids_qsm.anatomy.brain import PreparedT1w, prepare_t1w
+from bids_qsm.anatomy.reference_region import atria_box
 from bids_qsm.anatomy.resampling import PointMapping, apply_transforms, resample_map
 from bids_qsm.anatomy.rigid import RigidTransform, register_t1w_to_gre
 from bids_qsm.anatomy.template import load_template
@@ -38,6 +39,11 @@ class Anatomy:
     def brain_on_grid(self) -> Bool:
         """Return the T1w image's brain mask on the series' grid."""
         return apply_transforms(self.t1w.brain, self.grid, (self.rigid.gre_to_t1w,)).data
+
+    def atria_on_grid(self) -> Bool:
+        """Return where on the series' grid lateral ventricles are atria."""
+        mappings = (self.rigid.gre_to_t1w, *self.warp.t1w_to_template)
+        return apply_transforms(atria_box(load_template()), self.grid, mappings).data
 
     def t1w_on_template(self) -> Image:
         """Return the T1w image in the template's space."""

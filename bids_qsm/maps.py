@@ -49,6 +49,13 @@ class ReferencedMap:
 
 
 @dataclass(frozen=True)
+class Veins:
+    """Voxels of veins."""
+
+    mask: Bool
+
+
+@dataclass(frozen=True)
 class Uncertainty:
     """Standard deviation of the published susceptibility."""
 
@@ -82,3 +89,4 @@ class Maps:
     weighted: Weighted | None = None
     sources: Sources | None = None
     uncertainty: Uncertainty | None = None
+    veins: Veins | None = None

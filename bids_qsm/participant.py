@@ -33,6 +33,7 @@ from bids_qsm.maps import (
     Susceptibility,
     TotalField,
     Uncertainty,
+    Veins,
     Weighted,
 )
 from bids_qsm.numerics import (
@@ -47,6 +48,7 @@ from bids_qsm.numerics import (
     two_pass,
     uncertainty,
     unwrapping,
+    veins,
 )
 from bids_qsm.numerics.coil_combination import combine_coils
 from bids_qsm.numerics.fieldmap import FieldMap
@@ -55,6 +57,7 @@ from bids_qsm.numerics.referencing import reference_to
 from bids_qsm.numerics.registry import choose, options_of
 from bids_qsm.numerics.relaxometry import Relaxation
 from bids_qsm.numerics.separation import Sources
+from bids_qsm.numerics.veins import COARSEST_MM
 from bids_qsm.publication import publish
 from bids_qsm.report.record import StepRecord
 from bids_qsm.settings import EXTRA_STEPS, Processing, Settings, changed_from_preset
@@ -68,6 +71,7 @@ METHODS = {
     "inversion": inversion.METHODS,
     "artefact_reduction": two_pass.METHODS,
     "relaxometry": relaxometry.METHODS,
+    "veins": veins.METHODS,
     "swi": swi.METHODS,
     "separation": separation.METHODS,
     "uncertainty": uncertainty.METHODS,
@@ -125,11 +129,9 @@ def process_series(
         if total is not None and total_ppm is not None and chi is not None:
             chi = reduce_artefacts(job, total_ppm, total.quality, chi, relaxation)
         structures = None if anatomy is None else label_structures(job, anatomy)
-        referenced = (
-            ()
-            if chi is None or local is None
-            else reference_susceptibility(job, chi, local.mask, structures, relaxation)
-        )
+        found_veins = find_veins(job, chi, local, structures, relaxation)
+        region = choose_reference(job, chi, local, anatomy, structures, relaxation, found_veins)
+        referenced = reference_susceptibility(job, chi, local, region)
 
         spread = (
             None
@@ -152,6 +154,7 @@ def process_series(
             weighted=weighted,
             sources=sources,
             uncertainty=spread,
+            veins=found_veins,
         )
         publish(job, maps, anatomy, structures, key, time.perf_counter() - started)
     if settings.work_dir is None:
@@ -359,12 +362,74 @@ def reconstruction(
     return reconstruct
 
 
-def reference_susceptibility(
+def find_veins(
     job: Job,
-    chi: Susceptibility,
-    mask: Bool,
+    chi: Susceptibility | None,
+    local: FieldMap | None,
     structures: Structures | None,
     relaxation: Relaxation | None,
+) -> Veins | None:
+    """Find the veins, where there are structures: they are no part of their tissue or fluid."""
+    if chi is None or local is None or structures is None:
+        return None
+    function, options = method(job.settings.processing, "veins")
+    if local.geometry.voxel_mm3 > COARSEST_MM**3 and function is not veins.off:
+        job.journal.warn(
+            f"The voxels of {local.geometry.voxel_mm3:.0f} mm³ are too large to tell veins from "
+            "small nuclei: no veins are left out of the values without veins."
+        )
+    r2star_per_s = None if relaxation is None else relaxation.r2star_per_s
+    found = job.steps.run(
+        "veins",
+        Veins,
+        lambda _: Veins(function(chi.chi_ppm, r2star_per_s, local.mask, local.geometry, **options)),
+        {"method": function.__name__, "chi": digest(chi.chi_ppm), **options},
+        after=[] if relaxation is None else ["relaxometry"],
+    )
+    note(job, "veins", options, job.steps.seconds("veins"))
+    return found
+
+
+def choose_reference(
+    job: Job,
+    chi: Susceptibility | None,
+    local: FieldMap | None,
+    anatomy: Anatomy | None,
+    structures: Structures | None,
+    relaxation: Relaxation | None,
+    found_veins: Veins | None,
+) -> tuple[str, Bool] | None:
+    """Return the name and the voxels of the region that susceptibility is relative to.
+
+    It is None where that is the whole brain, or nothing.
+    """
+    wanted = job.settings.processing.reference
+    if chi is None or local is None or wanted in ("whole-brain", "none"):
+        return None
+    if structures is None or anatomy is None:
+        if wanted != "auto":
+            job.journal.warn(f"The reference {wanted!r} needs a T1w image; it is the whole brain.")
+        return None
+    if wanted != "auto":
+        return wanted, structures.region(wanted)
+    found = csf_reference_region(
+        structures.labels,
+        structures.atlas.table,
+        local.mask,
+        None if relaxation is None else relaxation.r2star_per_s,
+        atria=anatomy.atria_on_grid(),
+        veins=None if found_veins is None else found_veins.mask,
+        contrasts=[chi.chi_ppm, anatomy.t1w_on_grid().data],
+    )
+    job.journal.warn(*found.warnings)
+    return found.name, found.mask
+
+
+def reference_susceptibility(
+    job: Job,
+    chi: Susceptibility | None,
+    local: FieldMap | None,
+    region: tuple[str, Bool] | None,
 ) -> tuple[ReferencedMap, ...]:
     """Give susceptibility its zero.
 
@@ -373,36 +438,21 @@ def reference_susceptibility(
     tuple of ReferencedMap
         The map as it is published; then, where that is another one, relative to the whole brain.
     """
-    started = time.perf_counter()
+    if chi is None or local is None:
+        return ()
+    started, mask = time.perf_counter(), local.mask
     whole = ReferencedMap(WHOLE_BRAIN, reference_to(chi.chi_ppm, mask, mask), mask)
-    wanted = job.settings.processing.reference
     maps: tuple[ReferencedMap, ...] = (whole,)
-    if wanted == "none":
+    if job.settings.processing.reference == "none":
         maps = (ReferencedMap("none", replace(whole.result, chi_ppm=chi.chi_ppm), None), whole)
-    elif wanted != "whole-brain" and structures is not None:
-        name, region = find_reference_region(job, structures, mask, relaxation)
+    elif region is not None:
+        name, voxels = region
         try:
-            result = reference_to(chi.chi_ppm, region, mask)
-            maps = (ReferencedMap(name, result, region), whole)
+            maps = (ReferencedMap(name, reference_to(chi.chi_ppm, voxels, mask), voxels), whole)
         except ValueError as error:
             job.journal.warn(f"Reference region {name}: {error} The whole brain is taken instead.")
-    elif wanted not in ("whole-brain", "auto"):
-        job.journal.warn(f"The reference {wanted!r} needs a T1w image; it is the whole brain.")
     job.journal.step("reference", maps[0].region, {}, time.perf_counter() - started)
     return maps
-
-
-def find_reference_region(
-    job: Job, structures: Structures, mask: Bool, relaxation: Relaxation | None
-) -> tuple[str, Bool]:
-    """Return the name and the voxels of the region that susceptibility is relative to."""
-    wanted = job.settings.processing.reference
-    if wanted != "auto":
-        return wanted, structures.region(wanted)
-    r2star_per_s = None if relaxation is None else relaxation.r2star_per_s
-    found = csf_reference_region(structures.labels, structures.atlas.table, mask, r2star_per_s)
-    job.journal.warn(*found.warnings)
-    return "lateral-ventricle CSF", found.mask
 
 
 def map_uncertainty(

@@ -26,7 +26,7 @@ from bids_qsm.job import Job
 from bids_qsm.labelling import Anatomy, Structures
 from bids_qsm.maps import Maps
 from bids_qsm.numerics.geometry import hz_per_ppm
-from bids_qsm.numerics.regions import region_statistics
+from bids_qsm.numerics.regions import region_statistics, statistics_without
 from bids_qsm.numerics.relaxometry import t2star_s
 from bids_qsm.report.record import FigureRecord, ReferenceRecord, SeriesRecord, record_to_json
 from bids_qsm.settings import TEMPLATE
@@ -173,6 +173,8 @@ def write_maps(writer: Writer, maps: Maps) -> None:
     if maps.sources is not None:
         writer.image("paramagnetic", like(maps.sources.paramagnetic_ppm))
         writer.image("diamagnetic", like(maps.sources.diamagnetic_ppm))
+    if maps.veins is not None:
+        writer.image("vein_mask", like(maps.veins.mask))
     if maps.weighted is not None:
         writer.image("swi", like(maps.weighted.swi))
         writer.image("minip", like(maps.weighted.minip))
@@ -250,6 +252,11 @@ def rows(
     statistics = region_statistics(
         values, structures.labels.data, names["index"].tolist(), voxel_mm3, valid
     )
+    if maps.veins is not None:
+        veins = maps.veins.mask
+        statistics = statistics_without(
+            statistics, values, structures.labels.data, voxel_mm3, valid, veins
+        )
     name, units, reference = measure
     return (
         names[["index", "name", "hemisphere"]]

@@ -64,7 +64,7 @@ class Processing:
     preset : str
         The name in :data:`bids_qsm.presets.PRESETS` that the methods started from.
     reference : str
-        ``auto`` (lateral-ventricle CSF where there are labels, else whole brain),
+        ``auto`` (CSF of the lateral ventricles where there are labels, else whole brain),
         ``whole-brain``, ``none``, or the name of a structure of the atlas.
     """
 
@@ -78,6 +78,7 @@ class Processing:
     inversion: Method = dataclasses.field(default_factory=lambda: Method("tv"))
     artefact_reduction: Method = dataclasses.field(default_factory=lambda: Method("off"))
     relaxometry: Method = dataclasses.field(default_factory=lambda: Method("nonlinear"))
+    veins: Method = dataclasses.field(default_factory=lambda: Method("vesselness"))
     swi: Method = dataclasses.field(default_factory=lambda: Method("clear"))
     separation: Method = dataclasses.field(default_factory=lambda: Method("gre"))
     uncertainty: Method = dataclasses.field(default_factory=lambda: Method("replay"))

@@ -24,6 +24,7 @@ STEPS = {
     "inversion": "Susceptibility from the local field.",
     "artefact_reduction": "A second reconstruction, against streaks from unreliable voxels.",
     "relaxometry": "R2*, T2* and S0 from the magnitude of all echoes.",
+    "veins": "Voxels of veins, left out of the values without veins; only with a T1w image.",
     "swi": "Susceptibility-weighted image and its projection; only with `--with swi`.",
     "separation": "Paramagnetic and diamagnetic susceptibility apart (experimental); only with "
     "`--with separation`. With an R2 map (`-d r2map=PATH`) it is `r2prime`, else `gre`.",

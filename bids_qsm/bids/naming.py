@@ -190,6 +190,13 @@ OUTPUTS: Mapping[str, Output] = {
         mask_type="ROI",
         steps=("mask", "background"),
     ),
+    "vein_mask": Output(
+        "mask",
+        "Voxels of veins, left out of the values without veins.",
+        entities=(("label", "vein"),),
+        mask_type="ROI",
+        steps=(*_CHI, "relaxometry", "veins"),
+    ),
     "total_field": Output(
         "fieldmap",
         "Total field, relative to B0.",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bids_qsm.bids.naming import OUTPUTS, TEMPLATE_RESOLUTION, Output
+from bids_qsm.numerics.regions import WITHOUT_VEINS
 from bids_qsm.settings import TEMPLATE
 
 STATISTICS_COLUMNS = {
@@ -24,6 +25,7 @@ STATISTICS_COLUMNS = {
     "n_voxels": "Number of voxels measured.",
     "volume_mm3": "Volume of the structure.",
     "coverage": "Share of the structure's voxels in which the map is known.",
+    **WITHOUT_VEINS,
 }
 
 

@@ -19,6 +19,11 @@ _WIDER_SCALES = 3
 _NEIGHBOURS = np.ones((3, 3, 3), np.bool_)
 
 
+def off(chi_ppm: Float32, r2star_per_s: Float32 | None, mask: Bool, geometry: Geometry) -> Bool:
+    """Mark no vein."""
+    return np.zeros(mask.shape, np.bool_)
+
+
 def vein_mask(
     chi_ppm: Float32,
     r2star_per_s: Float32 | None,
@@ -98,6 +103,9 @@ def vein_mask(
     # where a vein widens or branches, the next scale fits its outer voxels better
     rim = possible_here & (scale <= len(narrow)) & ndimage.binary_dilation(veins, _NEIGHBOURS)
     return place(veins | rim, box, mask.shape)
+
+
+METHODS = {"vesselness": vein_mask, "off": off}
 
 
 def tube_measure(

@@ -17,7 +17,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Relaxometry": ("relaxometry",),
     "Separation of sources": ("separation",),
     "Susceptibility-weighted image": ("swi",),
-    "Anatomy and regional values": ("t1w", "registration", "template", "atlas", "regions"),
+    "Anatomy and regional values": ("t1w", "registration", "template", "atlas", "veins", "regions"),
 }
 """The headings of the text and the steps below each, in this order whatever was run first."""
 
@@ -74,6 +74,7 @@ STEP_NAMES: Mapping[str, str] = {
     "registration": "Registration of the T1w image to the gradient echo",
     "template": "Registration to the template",
     "atlas": "Labelling",
+    "veins": "Veins",
     "regions": "Regional statistics",
 }
 
@@ -110,8 +111,8 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     ("background", "pdf"): "The background field was removed by projection onto dipole fields "
     "[@liu2011].",
     ("background", "joint"): "The background field was removed by a joint fit of free sources "
-    "outside and sparse-edged sources inside the brain on a coarse grid [@chatnuntawech2017; "
-    "@liu2017].",
+    "outside and sparse-edged sources inside the brain, on a coarse grid and then on a fine one "
+    "[@chatnuntawech2017; @liu2017].",
     ("background", "sharp"): "The background field was removed with spherical means of one radius "
     "and a truncated deconvolution, SHARP [@schweser2011].",
     ("background", "resharp"): "The background field was removed with spherical means of one "
@@ -179,6 +180,9 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     "background removal, inversion and referencing with noise added to the total field, drawn from "
     "its noise map [@robson2008], averaged over a neighbourhood; it holds the noise of the field "
     "and no other error.",
+    ("veins", "vesselness"): "Veins were found by their shape at several scales, their width and "
+    "their R2* [@frangi1998]; regional values are stated with and without them.",
+    ("veins", "off"): "Veins were not left out of regional values.",
     ("swi", "clear"): "Susceptibility-weighted images were made of the phase and magnitude of all "
     "echoes after CLEAR-SWI [@eckstein2021], and projected as minimum intensity over a sliding "
     "slab.",

@@ -175,6 +175,13 @@ REFERENCES: Mapping[str, Reference] = {
         "Magnetic Resonance in Medicine 34:910-914",
         "10.1002/mrm.1910340618",
     ),
+    "frangi1998": Reference(
+        "Frangi AF, Niessen WJ, Vincken KL, Viergever MA",
+        1998,
+        "Multiscale vessel enhancement filtering",
+        "Medical Image Computing and Computer-Assisted Intervention, LNCS 1496:130-137",
+        "10.1007/BFb0056195",
+    ),
     "haacke2004": Reference(
         "Haacke EM, Xu Y, Cheng YCN, Reichenbach JR",
         2004,

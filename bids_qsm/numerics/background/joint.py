@@ -112,8 +112,8 @@ def joint(
         local -= outer_field(refined(chi, factors), data)
         inner = refined(chi * coarse.mask, factors)
         local -= data.terms_of(local - convolve(inner, dipole_kernel(data.geometry))[data.mask])
-        if factors == (1, 1, 1):
-            start = place(crop(inner, brain.mask.shape) * brain.mask, box, total.mask.shape)
+        inner = crop(inner, brain.mask.shape) * brain.mask
+        start = place(inner, box, total.mask.shape) if factors == (1, 1, 1) else None
     return replace(total.with_values(local), chi_start_ppm=start)
 
 
@@ -124,7 +124,8 @@ def _as_field_map(coarse: Data, brain: FieldMap) -> FieldMap:
     known = np.isfinite(noise) & (noise > 0) & (weights > 0)
     unit = np.float32(np.median(noise[known] * weights[known])) if known.any() else np.float32(0)
     noise_ppm = np.full(coarse.mask.shape, np.inf, np.float32)
-    noise_ppm[coarse.mask] = unit / coarse.weights
+    unknown = np.full(coarse.weights.shape, np.inf, np.float32)
+    noise_ppm[coarse.mask] = np.divide(unit, coarse.weights, out=unknown, where=coarse.weights > 0)
     return FieldMap(
         coarse.scatter(coarse.values),
         noise_ppm,

@@ -142,6 +142,8 @@ def padded_to_multiples(geometry: Geometry, margin_mm: float, factors: Factors) 
 
 def coarsened(data: Data, factors: Factors) -> Data:
     """Return weighted means over blocks, where at least half of a block lies in the mask."""
+    if factors == (1, 1, 1):
+        return data
     counts = _block_sums(data.mask.astype(np.float32), factors)
     weight_sums = _block_sums(data.scatter(data.weights**2), factors)
     sums = _block_sums(data.scatter(data.weights**2 * data.values), factors)

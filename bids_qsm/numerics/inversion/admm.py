@@ -229,9 +229,10 @@ def advance(
         change, state.chi = state.chi, inverse_fft(chi_spectrum, shape)
         state.field = inverse_fft(field_spectrum, shape)
         edge_step(state.chi, state.edges, steps, problem.thresholds, problem.flags)
-        change -= state.chi
-        if inner(change, change) <= tolerance**2 * inner(state.chi, state.chi):
-            break
+        if tolerance > 0:
+            change -= state.chi
+            if inner(change, change) <= tolerance**2 * inner(state.chi, state.chi):
+                break
 
 
 def data_step(problem: Problem, field: Float32, split: Float32, dual: Float32) -> None:
