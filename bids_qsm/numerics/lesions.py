@@ -1,0 +1,331 @@
+"""T2 lesions of the white matter from FLAIR and T1-weighted images, without trained weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from bids_qsm.numerics.geometry import Bool, Float32, bounding_box, place
+
+GREY, WHITE, FLUID, STEM = range(4)
+_EM_ROUNDS = 25
+_EM_VOXELS = 150_000
+_FLOOR = 0.02
+"""Least probability of any tissue anywhere: templates do not fit each head."""
+_NEIGHBOURS_MM = 1.5
+_LOCAL_MM = 20.0
+_SURE, _SURE_THERE = 0.9, 0.8
+_OUTLYING = 2.5
+_MAD_TO_SD = 1.4826
+_CUT_SD = 1.1
+"""Standard deviation of a Gaussian over that of its part within 2.5 of them, by the MAD."""
+_FACES = ndimage.generate_binary_structure(3, 1)
+_CORNERS = ndimage.generate_binary_structure(3, 3)
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FlairLevels:
+    """What normal tissue looks like in the FLAIR image.
+
+    Attributes
+    ----------
+    means, sds : tuple of float
+        Of grey matter, white matter, fluid and brain stem.
+    """
+
+    means: tuple[float, ...]
+    sds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class T2Lesions:
+    """Lesions found, and how far from normal each voxel is.
+
+    Attributes
+    ----------
+    mask : ndarray of bool, shape (x, y, z)
+    belief : ndarray of float32, shape (x, y, z)
+        FLAIR intensity above what is expected there, in standard deviations; zero outside the
+        brain.
+    white : ndarray of bool, shape (x, y, z)
+        Normal-appearing white matter.
+    levels : FlairLevels
+    """
+
+    mask: Bool
+    belief: Float32
+    white: Bool
+    levels: FlairLevels
+
+
+def t2_lesions(
+    flair: Float32,
+    t1w: Float32,
+    brain: Bool,
+    white_prior: Float32,
+    grey_prior: Float32,
+    voxel_mm: tuple[float, float, float],
+    *,
+    stem: Bool | None = None,
+    core_sd: float = 4.0,
+    rim_sd: float = 2.5,
+    edge_fraction: float = 0.4,
+    white_contact: float = 0.75,
+    fluid_contact: float = 0.5,
+    minimum_mm3: float = 10.0,
+    smoothing_mm: float = 0.7,
+    reach_mm: float = 5.0,
+) -> T2Lesions:
+    """Find voxels of white matter that are brighter in FLAIR than tissue there should be.
+
+    The T1-weighted image, with the priors, tells the tissues.  What is *expected* at a voxel is
+    told by the priors and the tissue of its neighbours, not by its own brightness: a lesion is
+    dark in T1w and would pass for grey matter.  The FLAIR intensity expected, and its variance,
+    are those of this mixture, so that the borders of tissues need stronger evidence than the
+    midst of white matter.  As in the lesion growth algorithm (Schmidt et al. 2012), voxels far
+    from normal (``core_sd``) grow to neighbours less far from it (``rim_sd``); each lesion then
+    keeps what exceeds a share of its own local contrast.  Bright spots that touch grey matter
+    (cortex) or fluid (septum, choroid plexus, flow) more than white matter are dropped.
+
+    Parameters
+    ----------
+    flair, t1w : ndarray of float32, shape (x, y, z)
+        On one grid, without receive fields; any scale.
+    brain : ndarray of bool, shape (x, y, z)
+    white_prior, grey_prior : ndarray of float32, shape (x, y, z)
+        Probability (0 to 1) of white and of grey matter at a place, from a template; the rest
+        is fluid.
+    voxel_mm : tuple of float
+    stem : ndarray of bool, shape (x, y, z), optional
+        Brain stem, brighter in FLAIR than other white matter: it gets levels of its own.
+    core_sd, rim_sd : float
+        Belief that starts a lesion, and that it grows to.
+    edge_fraction : float
+        Of the largest contrast nearby in the lesion: above it a voxel is inside.
+    white_contact : float
+        Least part of the grey and white matter two voxels from a lesion that is white.
+    fluid_contact : float
+        Largest part of what is two voxels away that is fluid.
+    minimum_mm3 : float
+        Smaller lesions are dropped.
+    smoothing_mm : float
+        Standard deviation of the Gaussian that takes noise from the FLAIR image.
+    reach_mm : float
+        How far the largest contrast is sought.
+
+    Returns
+    -------
+    T2Lesions
+        Memory: some 25 float32 volumes of the brain's bounding box.
+
+    Raises
+    ------
+    ValueError
+        If the brain is empty, or no pure grey or white matter is found in it.
+
+    References
+    ----------
+    Schmidt et al. 2012, 10.1016/j.neuroimage.2011.11.032; Van Leemput et al. 2001,
+    10.1109/42.938237.
+    """
+    if not brain.any():
+        raise ValueError("the brain mask is empty")
+    box = bounding_box(brain)
+    inside = brain[box]
+    priors = _priors(white_prior[box], grey_prior[box])
+    tissue = tissue_probabilities(t1w[box], inside, priors)
+    expected = _expected_tissue(priors, tissue, None if stem is None else stem[box], voxel_mm)
+    smooth = _blurred(flair[box], smoothing_mm, voxel_mm)
+    smooth, levels, white = _normalised(smooth, inside, tissue, expected, voxel_mm)
+    belief, contrast = _belief(smooth, inside, expected, levels)
+    candidates = _grown(belief, core_sd, rim_sd)
+    # the voxels within reach of a voxel are a cube: cheap, and the lesion bounds it
+    reach = [2 * max(1, round(reach_mm / v)) + 1 for v in voxel_mm]
+    peak = ndimage.maximum_filter(np.where(candidates, contrast, 0), size=reach)
+    candidates &= contrast > edge_fraction * peak
+    around = tissue * (1 - expected[STEM])
+    around[WHITE] += expected[STEM] * (1 - tissue[FLUID])
+    around[FLUID] = tissue[FLUID]
+    found = _among_white(
+        candidates & (belief > 0),
+        belief > core_sd,
+        around,
+        minimum_mm3 / float(np.prod(voxel_mm)),
+        (white_contact, fluid_contact),
+    )
+    return T2Lesions(
+        mask=place(found, box, brain.shape),
+        belief=place(belief, box, brain.shape),
+        white=place(white & ~found, box, brain.shape),
+        levels=levels,
+    )
+
+
+def tissue_probabilities(t1w: Float32, brain: Bool, priors: Float32) -> Float32:
+    """Return the probability of each tissue from T1w intensity and location.
+
+    One Gaussian for each tissue, fitted by expectation-maximisation to a regular choice of
+    voxels; the priors stay where they are.
+
+    Parameters
+    ----------
+    t1w : ndarray of float32, shape (x, y, z)
+    brain : ndarray of bool, shape (x, y, z)
+    priors : ndarray of float32, shape (k, x, y, z)
+        Positive; their sum does not matter.
+
+    Returns
+    -------
+    ndarray of float32, shape (k, x, y, z)
+        Zero outside the brain.
+
+    References
+    ----------
+    Ashburner and Friston 2005, 10.1016/j.neuroimage.2005.02.018.
+    """
+    values = t1w[brain].astype(np.float64)
+    prior = priors[:, brain].astype(np.float64)
+    prior /= prior.sum(axis=0)
+    every = max(1, values.size // _EM_VOXELS)
+    some, some_prior = values[::every], prior[:, ::every]
+    # only where a prior is sure does it tell a first mean
+    weight = some_prior**4
+    mean = (weight * some).sum(axis=1) / weight.sum(axis=1)
+    least_sd = 1e-3 * (float(some.std()) + 1e-30)
+    sd = np.full(len(mean), float(some.std()) / 2 + least_sd)
+    for _ in range(_EM_ROUNDS):
+        share = _posterior(some, some_prior, mean, sd)
+        total = share.sum(axis=1) + 1e-30
+        mean = (share * some).sum(axis=1) / total
+        sd = np.sqrt((share * (some - mean[:, None]) ** 2).sum(axis=1) / total) + least_sd
+    probabilities = np.zeros(priors.shape, np.float32)
+    probabilities[:, brain] = _posterior(values, prior, mean, sd)
+    return probabilities
+
+
+def _posterior(values: Float64, prior: Float64, mean: Float64, sd: Float64) -> Float64:
+    distance = (values - mean[:, None]) / sd[:, None]
+    likelihood = prior * np.exp(-0.5 * distance**2) / sd[:, None] + 1e-300
+    return np.asarray(likelihood / likelihood.sum(axis=0), np.float64)
+
+
+def _priors(white: Float32, grey: Float32) -> Float32:
+    priors = np.stack([grey, white, np.clip(1 - white - grey, 0, 1)]) + np.float32(_FLOOR)
+    return np.asarray(priors, np.float32)
+
+
+def _expected_tissue(
+    priors: Float32, tissue: Float32, stem: Bool | None, voxel_mm: tuple[float, float, float]
+) -> Float32:
+    """Return what tissue should be at each voxel by the priors and its neighbours."""
+    expected = np.zeros((4, *tissue.shape[1:]), np.float32)
+    for k in (GREY, WHITE, FLUID):
+        expected[k] = priors[k] * (_blurred(tissue[k], _NEIGHBOURS_MM, voxel_mm) + 1e-3)
+    expected /= expected.sum(axis=0)
+    if stem is not None:
+        soft = _blurred(stem.astype(np.float32), 1.0, voxel_mm) * (1 - expected[FLUID])
+        expected *= 1 - soft
+        expected[STEM] = soft
+    return expected
+
+
+def _normalised(
+    flair: Float32,
+    brain: Bool,
+    tissue: Float32,
+    expected: Float32,
+    voxel_mm: tuple[float, float, float],
+) -> tuple[Float32, FlairLevels, Bool]:
+    """Return the FLAIR image with white matter equally bright everywhere, and its levels."""
+    sure = brain & (tissue[WHITE] > _SURE)
+    mean, sd = _robust(flair[sure & (expected[WHITE] > _SURE_THERE)], "white matter")
+    normal = sure & (expected[WHITE] > 0.5) & (np.abs(flair - mean) < _OUTLYING * sd)
+    weight = _blurred(normal.astype(np.float32), _LOCAL_MM, voxel_mm)
+    total = _blurred(np.where(normal, flair, 0).astype(np.float32), _LOCAL_MM, voxel_mm)
+    # where white matter is far away the mean of all of it stands in
+    local = (total + 2e-3 * mean) / (weight + 2e-3)
+    flat = (flair * (mean / local)).astype(np.float32)
+    levels = [
+        _robust(flat[brain & (tissue[k] > _SURE) & (expected[k] > _SURE_THERE)], name)
+        for k, name in ((GREY, "grey matter"), (WHITE, "white matter"))
+    ]
+    fluid = flat[brain & (tissue[FLUID] > _SURE) & (expected[FLUID] > _SURE_THERE)]
+    stem = flat[brain & (expected[STEM] > _SURE_THERE)]
+    # fluid near vessels and plexus varies widely; nothing in it is a lesion of white matter
+    levels.append((_robust(fluid, "")[0] if fluid.size else 0.0, levels[GREY][1]))
+    levels.append(_robust(stem, "") if stem.size else levels[WHITE])
+    return flat, FlairLevels(*zip(*levels, strict=True)), normal
+
+
+def _robust(values: Float32, what: str) -> tuple[float, float]:
+    """Return mean and standard deviation of the bulk of values that may hold outliers."""
+    if not values.size:
+        raise ValueError(f"no pure {what} was found in the brain: check the registration")
+    middle = float(np.median(values))
+    sd = _MAD_TO_SD * float(np.median(np.abs(values - middle)))
+    for _ in range(5):
+        bulk = values[np.abs(values - middle) <= _OUTLYING * sd]
+        middle = float(np.median(bulk))
+        sd = _CUT_SD * _MAD_TO_SD * float(np.median(np.abs(bulk - middle)))
+    return middle, sd
+
+
+def _belief(
+    flair: Float32, brain: Bool, expected: Float32, levels: FlairLevels
+) -> tuple[Float32, Float32]:
+    """Return the excess over the expected mixture (SD), and the contrast to white matter."""
+    means = np.array(levels.means, np.float32)
+    mean = np.einsum("k,k...->...", means, expected)
+    variance = np.zeros_like(mean)
+    for k, sd in enumerate(levels.sds):
+        variance += expected[k] * (np.float32(sd) ** 2 + (means[k] - mean) ** 2)
+    belief = np.where(brain, (flair - mean) / np.sqrt(np.maximum(variance, 1e-12)), 0)
+    # without white matter nearby the level is that of white matter
+    stem = expected[STEM] / (expected[WHITE] + expected[STEM] + _FLOOR)
+    white = means[WHITE] + stem * (means[STEM] - means[WHITE])
+    return belief.astype(np.float32), (flair - white).astype(np.float32)
+
+
+def _grown(belief: Float32, core_sd: float, rim_sd: float) -> Bool:
+    """Return the pieces above the lower threshold that somewhere exceed the higher one."""
+    pieces, count = ndimage.label(belief > rim_sd, _FACES)
+    kept = np.zeros(count + 1, bool)
+    kept[np.unique(pieces[belief > core_sd])] = True
+    kept[0] = False
+    return kept[pieces]
+
+
+def _among_white(
+    candidates: Bool,
+    core: Bool,
+    tissue: Float32,
+    minimum_voxels: float,
+    contacts: tuple[float, float],
+) -> Bool:
+    """Return the candidates with a core that are large enough and lie in white matter."""
+    least_white, most_fluid = contacts
+    pieces, _ = ndimage.label(candidates, _CORNERS)
+    found = np.zeros_like(candidates)
+    for number, part in enumerate(ndimage.find_objects(pieces), start=1):
+        box = tuple(slice(max(0, s.start - 2), s.stop + 2) for s in part)
+        piece = pieces[box] == number
+        if piece.sum() < minimum_voxels or not core[box][piece].any():
+            continue
+        # the voxels right at the lesion hold a part of it
+        shell = ndimage.binary_dilation(piece, iterations=2) & ~ndimage.binary_dilation(piece)
+        grey, white, fluid = (float(tissue[k][box][shell].sum()) for k in (GREY, WHITE, FLUID))
+        if white >= least_white * (white + grey) and fluid <= most_fluid * (white + grey + fluid):
+            found[box] |= piece
+    return found
+
+
+def _blurred(volume: Float32, sigma_mm: float, voxel_mm: tuple[float, float, float]) -> Float32:
+    if sigma_mm == 0:
+        return volume
+    sigma = [sigma_mm / v for v in voxel_mm]
+    return np.asarray(ndimage.gaussian_filter(volume, sigma, truncate=3.0), np.float32)
