@@ -51,7 +51,7 @@ def enhancing_lesions(
     voxel_mm: tuple[float, float, float],
     *,
     least_noise_multiple: float = 4.0,
-    least_increase: float = 0.1,
+    least_increase: float = 0.2,
     near_mm: float = 2.0,
     minimum_mm3: float = 15.0,
     smoothing_mm: float = 0.6,
