@@ -32,6 +32,8 @@ from bids_qsm.numerics.geometry import Float32
 CERTAIN = 255
 """The probability one, as it is stored."""
 SEARCH_VOXELS = 2
+FUSED_DOUBT_MM = 0.7
+"""How far the borders of fused labels may be wrong: less than those of one atlas."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,8 @@ def segment_multi(
     indices = _present(table, [member.labels for member in warped])
     fused = fuse_members(own, warped, indices)
     said = [np.where(np.isin(m.labels, indices), m.labels, 0) for m in warped]
-    return _segmentation(grid, indices, fit_to_appearance(fused, own, doubt_mm=1.0), said)
+    fitted = fit_to_appearance(fused, own, doubt_mm=FUSED_DOUBT_MM)
+    return _segmentation(grid, indices, fitted, said)
 
 
 def fuse_members(

@@ -87,10 +87,8 @@ class Warp:
     @property
     def t1w_to_template(self) -> tuple[Path | NDArray[np.float64], ...]:
         """Point mappings in turn from the T1w; they bring the template's labels to the T1w."""
-        return (
-            np.linalg.inv(self._affine),
-            *(self.folder / WHOLE[1], self._deep / DEEP[1]),
-        )
+        inverse = np.asarray(np.linalg.inv(self._affine), np.float64)
+        return (inverse, self.folder / WHOLE[1], self._deep / DEEP[1])
 
     @property
     def is_complete(self) -> bool:

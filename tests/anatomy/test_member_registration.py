@@ -29,7 +29,6 @@ def _grey(image: Image) -> np.ndarray:
     return (13 * ((image.data > bright) & (image.data > 0))).astype(np.int16)
 
 
-@pytest.mark.slow
 def test_a_member_is_brought_to_the_subject(template_4mm, subject, rigid_matrix):
     """A member that is bent, larger, and lies elsewhere."""
     voxels = np.indices(template_4mm.shape).astype(np.float32)
