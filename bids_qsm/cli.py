@@ -24,7 +24,10 @@ from bids_qsm.settings import (
 
 DESCRIPTION = """\
 R2* and susceptibility maps, deep-grey labels, tables and a report from a BIDS dataset with
-multi-echo gradient-echo runs (magnitude and phase) and, where there are some, T1w images."""
+multi-echo gradient-echo runs (magnitude and phase) and, where there are some, T1w images.
+
+'bids-qsm atlas -h' lists, checks, imports and builds atlases; 'bids-qsm compare -h' compares two
+segmentations."""
 
 EXIT_STATUS = """\
 exit status:
@@ -115,9 +118,11 @@ def _add_methods(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--atlas",
-        default="default",
+        action="append",
+        default=[],
         metavar="NAME|PATH",
-        help="atlas of the structures: 'default', or a label image (NIfTI in "
+        help="atlas of the structures; may be given several times: 'default', a name of "
+        "'bids-qsm atlas list', a folder (docs/atlases.md), or a label image (NIfTI in "
         "MNI152NLin2009cAsym) with its look-up table beside it (.tsv)",
     )
     group.add_argument(
@@ -246,7 +251,7 @@ def settings_from(words: Sequence[str] | None = None) -> Settings:
         mem_gb=a.mem_gb,
         output_spaces=tuple(a.output_spaces),
         extra_steps=_extra_steps(a.extra_steps),
-        atlas=a.atlas,
+        atlases=tuple(dict.fromkeys(a.atlas)) or ("default",),
         reports_only=a.reports_only,
         boilerplate_only=a.boilerplate_only,
         dry_run=a.dry_run,

@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bids_qsm.bids.dataset import check_output_dir, prepare_output_dir
-from bids_qsm.bids.derivatives import check_derivatives
+from bids_qsm.bids.derivatives import check_derivatives, given_files
 from bids_qsm.bids.inputs import Found, Series, find_series
 from bids_qsm.bids.naming import record_path, report_path
 from bids_qsm.bids.publishing import write_text
+from bids_qsm.errors import CommandLineError
 from bids_qsm.execution.environment import available_memory_gib, prepare_environment
 from bids_qsm.execution.local import Outcome, Unit, Worker, run_units
 from bids_qsm.execution.steps import files_fingerprint, fingerprint
@@ -52,7 +54,7 @@ def run(settings: Settings, worker: Worker | None = None) -> int:
         return 0
     check_output_dir(settings)
     check_derivatives(settings)
-    _check_atlas(settings)
+    _check_atlases(settings)
     found = find_series(settings)
     if settings.dry_run:
         _say(_dry_run(found, settings))
@@ -94,12 +96,20 @@ def _check_methods(settings: Settings, worker: Worker | None) -> None:
         planned_steps(settings)
 
 
-def _check_atlas(settings: Settings) -> None:
+def _check_atlases(settings: Settings) -> None:
     """Let a bad atlas end the run now, not after the first subject."""
-    if settings.atlas != "default":
+    if settings.atlases != ("default",):
         from bids_qsm.anatomy.atlases import load_atlas
 
-        load_atlas(settings.atlas)
+        seen: dict[str, str] = {}
+        for asked in settings.atlases:
+            name = load_atlas(asked).name
+            if name in seen:
+                raise CommandLineError(
+                    f"--atlas {seen[name]} and --atlas {asked} are both named {name!r}, so their "
+                    "outputs would have one name; give one of them, or rename one."
+                )
+            seen[name] = asked
 
 
 def _methods_text(settings: Settings) -> str:
@@ -118,17 +128,25 @@ def process(series: Series, settings: Settings, key: str, threads: int, tell: Te
 
 def series_key(series: Series, settings: Settings) -> str:
     """Return the fingerprint of all that decides a series' outputs."""
-    atlas = Path(settings.atlas)
     return fingerprint(
         series.name,
-        files_fingerprint(series.files),
+        files_fingerprint([*series.files, *series.anatomical_files]),
+        files_fingerprint(given_files(settings, series)),
         as_json(settings.processing),
         settings.output_spaces,
         settings.extra_steps,
         settings.derivatives,
-        files_fingerprint([atlas]) if atlas.is_file() else settings.atlas,
+        _atlas_fingerprints(settings),
         settings.random_seed,
     )
+
+
+def _atlas_fingerprints(settings: Settings) -> Any:
+    if settings.atlases == ("default",):
+        return settings.atlases
+    from bids_qsm.anatomy.atlases import atlas_files
+
+    return [(asked, files_fingerprint(atlas_files(asked))) for asked in settings.atlases]
 
 
 def planned_workers(series: Sequence[Series], settings: Settings) -> Plan:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bids_qsm.anatomy.template import load_template
+from bids_qsm.anatomy.tissues import LABELS, NAMES
 from bids_qsm.labelling import Anatomy, Structures
 from bids_qsm.maps import Maps
+from bids_qsm.morphometry import Lesions, Morphometry
 from bids_qsm.numerics.geometry import hz_per_ppm
 from bids_qsm.report import figures
 from bids_qsm.report.figures import Labels, Scale, mosaic, registration_pair
@@ -32,7 +34,13 @@ class Picture:
     images: tuple[tuple[str, bytes], ...]
 
 
-def draw(maps: Maps, anatomy: Anatomy | None, structures: Structures | None) -> list[Picture]:
+def draw(
+    maps: Maps,
+    anatomy: Anatomy | None,
+    structures: Sequence[Structures],
+    lesions: Lesions | None,
+    head: Morphometry | None,
+) -> list[Picture]:
     """Return all pictures of a series, in the order of the report."""
     return [
         *_inputs(maps),
@@ -42,10 +50,13 @@ def draw(maps: Maps, anatomy: Anatomy | None, structures: Structures | None) -> 
         *_weighted(maps),
         *(_registration(maps, anatomy) if anatomy is not None else ()),
         *(
-            _structures(maps, anatomy, structures)
-            if anatomy is not None and structures is not None
-            else ()
+            picture
+            for of_atlas in structures
+            if anatomy is not None
+            for picture in _structures(maps, anatomy, of_atlas)
         ),
+        *(_tissues(anatomy, head) if anatomy is not None and head is not None else ()),
+        *(_lesions(anatomy, lesions) if anatomy is not None and lesions is not None else ()),
     ]
 
 
@@ -249,11 +260,35 @@ def _structures(maps: Maps, anatomy: Anatomy, structures: Structures) -> Iterato
     names = without_side(table["name"])
     labels = Labels(structures.labels.data, dict(zip(table["index"], names, strict=True)))
     region = structures.labels.data > 0
-    caption = f"Labels of the atlas {structures.atlas.name}."
+    name = structures.atlas.name
+    caption = f"Labels of the atlas {name}."
     if maps.chi and maps.local is not None:
         chi, known = maps.chi[0].result.chi_ppm, maps.local.mask
         picture = mosaic(chi, affine, figures.CHI, region=region, support=known, labels=labels)
-        yield Picture("Structures", "labelschi", "Structures on χ", caption, (("", picture),))
+        yield Picture("Structures", f"{name}chi", "Structures on χ", caption, (("", picture),))
     t1w = anatomy.t1w_on_grid().data
     picture = mosaic(t1w, affine, figures.T1W, region=region, labels=labels)
-    yield Picture("Structures", "labelst1w", "Structures on T1w", caption, (("", picture),))
+    yield Picture("Structures", f"{name}t1w", "Structures on T1w", caption, (("", picture),))
+
+
+def _tissues(anatomy: Anatomy, head: Morphometry) -> Iterator[Picture]:
+    t1w, brain = anatomy.t1w.image, anatomy.t1w.brain.data
+    labels = Labels(head.tissues.labels, dict(zip(LABELS.values(), NAMES, strict=True)))
+    picture = mosaic(t1w.data, t1w.affine, figures.T1W, region=brain, labels=labels)
+    caption = "The tissue with most of each voxel."
+    yield Picture("Structures", "tissues", "Tissues on T1w", caption, (("", picture),))
+
+
+def _lesions(anatomy: Anatomy, lesions: Lesions) -> Iterator[Picture]:
+    under = anatomy.t1w.image if lesions.flair is None else lesions.flair
+    name = "T1w" if lesions.flair is None else "FLAIR"
+    kinds = (lesions.labels.data > 0).astype(np.int16)
+    names = {1: "T2 lesion"}
+    if lesions.enhancing is not None:
+        kinds[lesions.enhancing.data > 0] = 2
+        names[2] = "enhancing"
+    region = kinds > 0 if kinds.any() else anatomy.t1w.brain.data
+    labels = Labels(kinds, names)
+    picture = mosaic(under.data, under.affine, figures.T1W, region=region, labels=labels)
+    caption = "Found in FLAIR and T1w, or as given; the table of lesions has a row for each."
+    yield Picture("Structures", "lesions", f"Lesions on {name}", caption, (("", picture),))

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from scipy import fft
 
 from bids_qsm.anatomy.atlases import Atlas, load_atlas
 from bids_qsm.anatomy.brain import PreparedT1w, prepare_t1w
-from bids_qsm.anatomy.reference_region import atria_box
+from bids_qsm.anatomy.chi_template import chi_from_labels
+from bids_qsm.anatomy.deep_grey import DEEP_GREY_BOX_MM, SeriesChi, cropped
+from bids_qsm.anatomy.reference_region import atria_box, ventricle_labels
 from bids_qsm.anatomy.resampling import PointMapping, apply_transforms, resample_map
 from bids_qsm.anatomy.rigid import RigidTransform, register_t1w_to_gre
+from bids_qsm.anatomy.segmentation import Segmentation, segment_multi, segment_single
 from bids_qsm.anatomy.template import load_template
-from bids_qsm.anatomy.warp import Warp, register_to_template
+from bids_qsm.anatomy.warp import Warp, refit_deep_grey, register_to_template
 from bids_qsm.execution.steps import Steps, files_fingerprint, fingerprint, locked
 from bids_qsm.images import Image, load_image
 from bids_qsm.job import Job, digest, work_dir
+from bids_qsm.maps import Susceptibility
+from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import Bool
 from bids_qsm.settings import TEMPLATE
+
+LEAST_IN_BOX = 0.9
 
 
 @dataclass(frozen=True)
@@ -49,15 +59,13 @@ class Anatomy:
         """Return the T1w image in the template's space."""
         return apply_transforms(self.t1w.image, load_template(), self.warp.template_to_t1w)
 
-    def labels_in(self, space: str, atlas: Atlas) -> Image:
-        """Return the atlas' labels in a space: ``orig`` (the series), ``T1w`` or the template."""
-        if space == TEMPLATE:
-            return apply_transforms(atlas.labels, load_template(), (), "nearest")
+    def warped_labels(self, labels: Image, space: str) -> Image:
+        """Return labels of the template in a space: ``orig`` (the series), or ``T1w``."""
         to_template = self.warp.t1w_to_template
         if space == "T1w":
-            return apply_transforms(atlas.labels, self.t1w.image, to_template, "label")
+            return apply_transforms(labels, self.t1w.image, to_template, "label")
         mappings = (self.rigid.gre_to_t1w, *to_template)
-        return apply_transforms(atlas.labels, self.grid, mappings, "label")
+        return apply_transforms(labels, self.grid, mappings, "label")
 
     def map_in(self, space: str, values: Image, mask: Bool) -> Image:
         """Return a map of the series in the space of the T1w image or of the template."""
@@ -78,10 +86,26 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class Structures:
-    """An atlas' structures on the grid of a series."""
+    """An atlas' structures in a head.
+
+    Attributes
+    ----------
+    atlas : Atlas
+    segmentation : Segmentation
+        The deep grey matter, fitted to T1w and susceptibility.
+    labels, t1w_labels : Image
+        All structures on the grids of the series and of the T1w: where the atlas has some beyond
+        the deep grey matter, these are as the registration alone brings them.
+    probabilities : Image
+        Of the structures of the segmentation, uint8 on the grid of the series, along the fourth
+        axis.
+    """
 
     atlas: Atlas
+    segmentation: Segmentation
     labels: Image
+    t1w_labels: Image
+    probabilities: Image
 
     def region(self, name: str) -> Bool:
         """Return the voxels of a structure, both sides where the name has none."""
@@ -89,12 +113,11 @@ class Structures:
         sides = [f"{side}{name.lower()}" for side in ("", "left ", "right ", "left-", "right-")]
         return np.isin(self.labels.data, self.atlas.table.loc[names.isin(sides), "index"])
 
-
-@dataclass(frozen=True)
-class _Labels:
-    """An atlas' labels on the grid of a series."""
-
-    labels: NDArray[np.int16]
+    def labels_in(self, space: str) -> Image:
+        """Return the labels in a space: ``orig`` (the series), ``T1w`` or the template."""
+        if space == TEMPLATE:
+            return apply_transforms(self.atlas.labels, load_template(), (), "nearest")
+        return self.t1w_labels if space == "T1w" else self.labels
 
 
 @dataclass(frozen=True)
@@ -141,15 +164,97 @@ def _warped(t1w: PreparedT1w, folder: Path) -> _Files:
     return _Files(len(list(folder.iterdir())))
 
 
-def label_structures(job: Job, anatomy: Anatomy) -> Structures:
-    """Bring the atlas' labels onto the grid of the series."""
-    atlas = load_atlas(job.settings.atlas)
-    labels = job.steps.run(
-        "labels",
-        _Labels,
-        lambda _: _Labels(anatomy.labels_in("orig", atlas).data),
-        {"atlas": digest(atlas.labels.data), "warp": anatomy.warp.folder.name},
-        after=["registration"],
+def label_structures(
+    job: Job, anatomy: Anatomy | None, chi: Susceptibility | None, local: FieldMap | None
+) -> tuple[Structures, ...]:
+    """Segment the structures of each atlas by T1w and, where there is one, susceptibility."""
+    if anatomy is None:
+        return ()
+    series = None
+    if chi is not None and local is not None:
+        # any constant will do for a start: the whole brain's mean is near that of its tissue
+        centred = np.where(local.mask, chi.chi_ppm - chi.chi_ppm[local.mask].mean(), 0)
+        grid = anatomy.grid
+        series = SeriesChi(
+            grid.like(centred.astype(np.float32)), grid.like(local.mask), anatomy.rigid.t1w_to_gre
+        )
+    return tuple(
+        label_by_atlas(job, anatomy, series, load_atlas(name)) for name in job.settings.atlases
     )
-    job.journal.step("atlas", atlas.name, {}, job.steps.seconds("labels"))
-    return Structures(atlas, anatomy.grid.like(labels.labels))
+
+
+def label_by_atlas(
+    job: Job, anatomy: Anatomy, series: SeriesChi | None, atlas: Atlas
+) -> Structures:
+    """Segment an atlas' structures: those of the deep grey matter anew, the others as warped."""
+    deep = replace(atlas, table=atlas.table[in_deep_grey(atlas)])
+    parameters = {
+        "atlas": digest(atlas.labels.data),
+        "warp": anatomy.warp.folder.name,
+        "chi": None if series is None else digest(series.chi.data),
+    }
+
+    def segment(folder: Path) -> Segmentation:
+        threads = fft.get_workers()
+        if atlas.members:
+            return segment_multi(
+                anatomy.t1w, atlas.members, deep.table, folder / "members", series, threads=threads
+            )
+        warp = anatomy.warp
+        if series is not None:
+            template = load_template()
+            brain = template.like(template.data > 0)
+            chi_template = atlas.chi or chi_from_labels(atlas.labels, atlas.table, brain)
+            warp = refit_deep_grey(warp, anatomy.t1w, series, chi_template, folder / "warp")
+        return segment_single(anatomy.t1w, warp, deep, series)
+
+    step = f"labels-{atlas.name}"
+    found = job.steps.run(step, Segmentation, segment, parameters, after=["registration"])
+    way = "fusion" if atlas.members else "single"
+    contrasts = "T1w" if series is None else "T1w and χ"
+    job.journal.step(
+        "atlas", atlas.name, {"way": way, "contrasts": contrasts}, job.steps.seconds(step)
+    )
+    return Structures(
+        atlas,
+        found,
+        _with_others(
+            found,
+            found.labels_on(anatomy.grid, (anatomy.rigid.gre_to_t1w,)),
+            anatomy.warped_labels(atlas.labels, "orig"),
+        ),
+        _with_others(
+            found,
+            found.labels_on(anatomy.t1w.image),
+            anatomy.warped_labels(atlas.labels, "T1w"),
+        ),
+        found.probabilities_on(anatomy.grid, (anatomy.rigid.gre_to_t1w,)),
+    )
+
+
+def ventricles(anatomy: Anatomy, structures: Sequence[Structures]) -> tuple[Image, pd.DataFrame]:
+    """Return labels on the series' grid, and their table, in which the ventricles are.
+
+    Where no atlas has them, they are those of the default atlas.
+    """
+    for of_atlas in structures:
+        if ventricle_labels(of_atlas.atlas.table).size:
+            return of_atlas.labels, of_atlas.atlas.table
+    atlas = load_atlas("default")
+    return anatomy.warped_labels(atlas.labels, "orig"), atlas.table
+
+
+def in_deep_grey(atlas: Atlas) -> NDArray[np.bool_]:
+    """Return which rows of an atlas' table lie, all but a tenth, in the box that is segmented."""
+    box = cropped(atlas.labels, DEEP_GREY_BOX_MM).data
+    most = max(int(atlas.labels.data.max()), int(atlas.table["index"].max())) + 1
+    within = np.bincount(box.ravel(), minlength=most)
+    everywhere = np.bincount(atlas.labels.data.ravel(), minlength=most)
+    index = atlas.table["index"].to_numpy()
+    return within[index] >= LEAST_IN_BOX * np.maximum(everywhere[index], 1)
+
+
+def _with_others(segmentation: Segmentation, labels: Image, warped: Image) -> Image:
+    """Return the segmented labels with those of the warped ones that were not looked for."""
+    other = (labels.data == 0) & ~np.isin(warped.data, segmentation.indices)
+    return labels.like(np.where(other, warped.data, labels.data))

@@ -25,7 +25,7 @@ from bids_qsm.errors import CommandLineError, UnreadableInputError
 from bids_qsm.execution.steps import Steps
 from bids_qsm.images import Image, load_image, voxel_sizes_mm
 from bids_qsm.job import Job, Journal, digest, work_dir
-from bids_qsm.labelling import Anatomy, Structures, align_anatomy, label_structures
+from bids_qsm.labelling import Anatomy, Structures, align_anatomy, label_structures, ventricles
 from bids_qsm.maps import (
     Brain,
     Maps,
@@ -36,6 +36,7 @@ from bids_qsm.maps import (
     Veins,
     Weighted,
 )
+from bids_qsm.morphometry import find_lesions, measure_head
 from bids_qsm.numerics import (
     background,
     coils,
@@ -128,7 +129,7 @@ def process_series(
         chi = None if local is None else map_susceptibility(job, local, relaxation)
         if total is not None and total_ppm is not None and chi is not None:
             chi = reduce_artefacts(job, total_ppm, total.quality, chi, relaxation)
-        structures = None if anatomy is None else label_structures(job, anatomy)
+        structures = label_structures(job, anatomy, chi, local)
         found_veins = find_veins(job, chi, local, structures, relaxation)
         region = choose_reference(job, chi, local, anatomy, structures, relaxation, found_veins)
         referenced = reference_susceptibility(job, chi, local, region)
@@ -138,6 +139,8 @@ def process_series(
             if total is None or total_ppm is None or not referenced
             else map_uncertainty(job, total_ppm, total.quality, relaxation, referenced[0])
         )
+        lesions = find_lesions(job, anatomy)
+        head = measure_head(job, anatomy, structures, lesions)
         sources = separate_sources(job, local, referenced, relaxation)
 
         tell("publish")
@@ -156,7 +159,8 @@ def process_series(
             uncertainty=spread,
             veins=found_veins,
         )
-        publish(job, maps, anatomy, structures, key, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        publish(job, maps, anatomy, structures, lesions, head, key, seconds)
     if settings.work_dir is None:
         shutil.rmtree(job.steps.folder, ignore_errors=True)
 
@@ -366,11 +370,11 @@ def find_veins(
     job: Job,
     chi: Susceptibility | None,
     local: FieldMap | None,
-    structures: Structures | None,
+    structures: tuple[Structures, ...],
     relaxation: Relaxation | None,
 ) -> Veins | None:
     """Find the veins, where there are structures: they are no part of their tissue or fluid."""
-    if chi is None or local is None or structures is None:
+    if chi is None or local is None or not structures:
         return None
     function, options = method(job.settings.processing, "veins")
     if local.geometry.voxel_mm3 > COARSEST_MM**3 and function is not veins.off:
@@ -395,7 +399,7 @@ def choose_reference(
     chi: Susceptibility | None,
     local: FieldMap | None,
     anatomy: Anatomy | None,
-    structures: Structures | None,
+    structures: tuple[Structures, ...],
     relaxation: Relaxation | None,
     found_veins: Veins | None,
 ) -> tuple[str, Bool] | None:
@@ -406,15 +410,17 @@ def choose_reference(
     wanted = job.settings.processing.reference
     if chi is None or local is None or wanted in ("whole-brain", "none"):
         return None
-    if structures is None or anatomy is None:
+    if anatomy is None:
         if wanted != "auto":
             job.journal.warn(f"The reference {wanted!r} needs a T1w image; it is the whole brain.")
         return None
     if wanted != "auto":
-        return wanted, structures.region(wanted)
+        regions = [of_atlas.region(wanted) for of_atlas in structures]
+        return wanted, next((region for region in regions if region.any()), regions[0])
+    labels, table = ventricles(anatomy, structures)
     found = csf_reference_region(
-        structures.labels,
-        structures.atlas.table,
+        labels,
+        table,
         local.mask,
         None if relaxation is None else relaxation.r2star_per_s,
         atria=anatomy.atria_on_grid(),

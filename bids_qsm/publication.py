@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 from bids_qsm import __version__
 from bids_qsm.anatomy.atlases import Atlas
 from bids_qsm.anatomy.itk import write_matrix
+from bids_qsm.anatomy.segmentation import CERTAIN
 from bids_qsm.bids.dataset import AtlasLabel, write_atlas
 from bids_qsm.bids.naming import figure_path, output_path, record_path, transform_path
 from bids_qsm.bids.publishing import Staging, encode_table
-from bids_qsm.bids.sidecars import STATISTICS_COLUMNS, raw_uri, sidecar_for
+from bids_qsm.bids.sidecars import TABLE_COLUMNS, raw_uri, sidecar_for
 from bids_qsm.execution.local import peak_memory_mib
 from bids_qsm.images import Image, voxel_sizes_mm
 from bids_qsm.job import Job
 from bids_qsm.labelling import Anatomy, Structures
 from bids_qsm.maps import Maps
+from bids_qsm.morphometry import Lesions, Morphometry, check_structures, with_values
 from bids_qsm.numerics.geometry import hz_per_ppm
 from bids_qsm.numerics.regions import region_statistics, statistics_without
 from bids_qsm.numerics.relaxometry import t2star_s
@@ -34,6 +36,7 @@ from bids_qsm.settings import TEMPLATE
 if TYPE_CHECKING:
     from bids_qsm.gallery import Picture
 
+TISSUE_KEYS = ("gm_probseg", "wm_probseg", "csf_probseg")
 LIBRARIES = ("numpy", "scipy", "numba", "nibabel", "pybids", "antspyx")
 
 
@@ -46,11 +49,21 @@ class Writer:
     reference: ReferenceRecord | None
 
     def image(
-        self, key: str, image: Image, *, space: str | None = None, atlas: str | None = None
+        self,
+        key: str,
+        image: Image,
+        *,
+        space: str | None = None,
+        atlas: str | None = None,
+        slope: float = 1.0,
+        **more: object,
     ) -> Path:
-        """Write an image and return its path below the output folder."""
+        """Write an image and return its path below the output folder.
+
+        ``more`` are further fields of its sidecar; the true value is ``slope`` times the stored.
+        """
         path = output_path(self.stem(key, space), key, space=space, atlas=atlas)
-        self.staging.write_image(path, image, self.sidecar(key, space))
+        self.staging.write_image(path, image, self.sidecar(key, space) | more, slope)
         return path
 
     def stem(self, key: str, space: str | None) -> str:
@@ -80,7 +93,9 @@ def publish(
     job: Job,
     maps: Maps,
     anatomy: Anatomy | None,
-    structures: Structures | None,
+    structures: Sequence[Structures],
+    lesions: Lesions | None,
+    head: Morphometry | None,
     key: str,
     seconds_before: float,
 ) -> None:
@@ -91,7 +106,10 @@ def publish(
     job : Job
     maps : Maps
     anatomy : Anatomy or None
-    structures : Structures or None
+    structures : sequence of Structures
+        One for each atlas; the report shows the first one's table.
+    lesions : Lesions or None
+    head : Morphometry or None
     key : str
         Fingerprint of all that decides the outputs.
     seconds_before : float
@@ -104,26 +122,34 @@ def publish(
         staging.release()
         write_maps(writer, maps)
         staging.release()
-        table = None
-        if anatomy is not None and structures is not None:
-            write_atlas_tables(job, structures.atlas)
-            write_anatomy(writer, maps, anatomy, structures)
-            table = write_table(writer, maps, structures)
+        tables = []
+        checks = check_structures(job, maps, anatomy, structures, head)
+        if anatomy is not None:
+            write_anatomy(writer, maps, anatomy)
+        for of_atlas, checked in zip(structures, checks, strict=True):
+            write_atlas_tables(job, of_atlas.atlas)
+            write_structures(writer, of_atlas)
+            tables.append(write_regions(writer, maps, of_atlas))
+            write_table(writer, "quality", checked, atlas=of_atlas.atlas.name)
+        if lesions is not None:
+            write_lesions(writer, lesions, with_values(lesions, maps))
+        if anatomy is not None and head is not None:
+            write_head(writer, anatomy, head)
         from bids_qsm.gallery import draw  # matplotlib takes long to import: the maps are out
 
-        figures = write_figures(writer, draw(maps, anatomy, structures))
+        figures = write_figures(writer, draw(maps, anatomy, structures, lesions, head))
         record = SeriesRecord(
             subject=job.series.subject,
             session=job.series.session,
             name=job.series.name,
             version=__version__,
-            facts=facts(job, maps),
+            facts=facts(job, maps, head),
             steps=job.journal.steps,
             warnings=job.journal.warnings,
             figures=figures,
             reference=reference,
-            table=None if table is None else table.as_posix(),
-            atlas=None if structures is None else structures.atlas.name,
+            table=tables[0].as_posix() if tables else None,
+            atlas=structures[0].atlas.name if structures else None,
             has_t1w=anatomy is not None,
             has_phase=maps.total is not None,
             seconds=round(seconds_before, 1),
@@ -180,15 +206,12 @@ def write_maps(writer: Writer, maps: Maps) -> None:
         writer.image("minip", like(maps.weighted.minip))
 
 
-def write_anatomy(writer: Writer, maps: Maps, anatomy: Anatomy, structures: Structures) -> None:
-    """Write the T1w image, the labels, and the maps in the spaces of T1w image and template."""
-    atlas = structures.atlas
+def write_anatomy(writer: Writer, maps: Maps, anatomy: Anatomy) -> None:
+    """Write the T1w image, and the maps in its space and in the template's."""
     writer.image("t1w", anatomy.t1w.image)
-    writer.image("dseg", structures.labels, space="orig", atlas=atlas.name)
     for space in ("T1w", TEMPLATE):
         if space not in writer.job.settings.output_spaces:
             continue
-        writer.image("dseg", anatomy.labels_in(space, atlas), space=space, atlas=atlas.name)
         writer.image("brain_mask", anatomy.mask_in(space, maps.brain), space=space)
         if maps.relaxation is not None:
             r2star = maps.magnitude.like(maps.relaxation.r2star_per_s)
@@ -199,6 +222,23 @@ def write_anatomy(writer: Writer, maps: Maps, anatomy: Anatomy, structures: Stru
     name = writer.job.series.name
     path = transform_path(name, "T1w", "orig", ".txt")
     write_matrix(anatomy.rigid.gre_to_t1w, writer.staging.path(path))
+
+
+def write_structures(writer: Writer, structures: Structures) -> None:
+    """Write the labels of an atlas, and how probable each is."""
+    atlas = structures.atlas.name
+    for space in ("orig", "T1w", TEMPLATE):
+        if space == "orig" or space in writer.job.settings.output_spaces:
+            writer.image("dseg", structures.labels_in(space), space=space, atlas=atlas)
+    names = structures.atlas.table.set_index("index")["name"]
+    writer.image(
+        "probseg",
+        structures.probabilities,
+        space="orig",
+        atlas=atlas,
+        slope=1 / CERTAIN,
+        LabelMap=[str(names[index]) for index in structures.segmentation.indices.tolist()],
+    )
 
 
 def write_atlas_tables(job: Job, atlas: Atlas) -> None:
@@ -214,7 +254,39 @@ def write_atlas_tables(job: Job, atlas: Atlas) -> None:
     write_atlas(job.settings.output_dir, atlas.name, labels, description)
 
 
-def write_table(writer: Writer, maps: Maps, structures: Structures) -> Path:
+def write_lesions(writer: Writer, lesions: Lesions, table: pd.DataFrame) -> None:
+    """Write the lesions in the spaces of the series and of the T1w image, and their table."""
+    for space, labels in ((None, lesions.on_series), ("T1w", lesions.labels)):
+        if space is None or space in writer.job.settings.output_spaces:
+            writer.image("lesion_mask", labels.like(labels.data > 0), space=space)
+            writer.image("lesion_dseg", labels, space=space)
+    if lesions.enhancing is not None and "T1w" in writer.job.settings.output_spaces:
+        enhancing = lesions.enhancing
+        writer.image("enhancing_mask", enhancing.like(enhancing.data > 0), space="T1w")
+    write_table(writer, "lesion_table", table)
+
+
+def write_head(writer: Writer, anatomy: Anatomy, head: Morphometry) -> None:
+    """Write the tissues, and what was measured of the head."""
+    if "T1w" in writer.job.settings.output_spaces:
+        like, tissues = anatomy.t1w.image.like, head.tissues
+        writer.image("tissue_dseg", like(tissues.labels), space="T1w")
+        for key, share in zip(TISSUE_KEYS, tissues.shares, strict=True):
+            writer.image(key, like(share), space="T1w", slope=0.01)
+        if head.thickness is not None:
+            writer.image("thickness", head.thickness, space="T1w")
+    write_table(writer, "morphometry", head.table)
+
+
+def write_table(writer: Writer, key: str, table: pd.DataFrame, *, atlas: str | None = None) -> Path:
+    """Write a table with the columns that its sidecar describes, and return its path."""
+    path = output_path(writer.job.series.name, key, atlas=atlas)
+    content = encode_table(table.reindex(columns=list(TABLE_COLUMNS[key])))
+    writer.staging.write(path, content, writer.sidecar(key, None))
+    return path
+
+
+def write_regions(writer: Writer, maps: Maps, structures: Structures) -> Path:
     """Write the tidy table: a row for each structure, measure and reference."""
     parts = []
     if maps.relaxation is not None:
@@ -233,10 +305,7 @@ def write_table(writer: Writer, maps: Maps, structures: Structures) -> Path:
             measure = (name, "ppm", maps.chi[0].region)
             parts.append(rows(maps, structures, values, maps.local.mask, measure))
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    path = output_path(writer.job.series.name, "stats", atlas=structures.atlas.name)
-    content = encode_table(table.reindex(columns=list(STATISTICS_COLUMNS)))
-    writer.staging.write(path, content, writer.sidecar("stats", None))
-    return path
+    return write_table(writer, "stats", table, atlas=structures.atlas.name)
 
 
 def rows(
@@ -261,6 +330,7 @@ def rows(
     return (
         names[["index", "name", "hemisphere"]]
         .merge(statistics, on="index")
+        .merge(structures.segmentation.table(), on="index", how="left")
         .assign(measure=name, units=units, reference=reference)
     )
 
@@ -278,9 +348,10 @@ def write_figures(writer: Writer, pictures: Sequence[Picture]) -> tuple[FigureRe
     return tuple(records)
 
 
-def facts(job: Job, maps: Maps) -> dict[str, str]:
+def facts(job: Job, maps: Maps, head: Morphometry | None) -> dict[str, str]:
     """Return what the report's summary says of a series."""
     series = job.series
+    measured = {} if head is None else _head_facts(head.table)
     voxel_mm = voxel_sizes_mm(series.affine)
     return {
         "Field strength": f"{series.b0_t:.4g} T",
@@ -294,6 +365,24 @@ def facts(job: Job, maps: Maps) -> dict[str, str]:
         "T1w": series.t1w.name if series.t1w else "none",
         "FLAIR": series.flair.name if series.flair else "none",
         "Brain volume": f"{maps.brain.sum() * np.prod(voxel_mm) / 1000:.0f} mL",
+        **measured,
         "Software": f"bids_qsm {__version__}, Python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
     }
+
+
+def _head_facts(table: pd.DataFrame) -> dict[str, str]:
+    """Return what the summary says of tissues and lesions."""
+    own = table[(table["source"] == "bids-qsm") & (table["hemisphere"] == "B")]
+    values = own.set_index(["name", "measure"])["value"].to_dict()
+    said = {
+        "Tissue volumes": ", ".join(
+            f"{name} {values[name, 'volume']:.0f} mL"
+            for name in ("grey matter", "white matter", "cerebrospinal fluid")
+        )
+    }
+    for name in ("T2 lesions", "enhancing lesions"):
+        if (name, "number") in values:
+            number, volume_ml = values[name, "number"], values[name, "volume"]
+            said[name[0].upper() + name[1:]] = f"{number:.0f}, {volume_ml:.2f} mL"
+    return said

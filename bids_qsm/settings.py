@@ -21,7 +21,7 @@ from bids_qsm.presets import PRESETS
 TEMPLATE = "MNI152NLin2009cAsym"
 OUTPUT_SPACES = ("orig", "T1w", TEMPLATE)
 REFERENCES = ("auto", "whole-brain", "none")
-EXTRA_STEPS = ("swi", "separation", "uncertainty")
+EXTRA_STEPS = ("swi", "separation", "uncertainty", "thickness")
 """Steps that are run only when they are asked for."""
 
 
@@ -107,7 +107,7 @@ class Settings:
     mem_gb: float | None = None
     output_spaces: tuple[str, ...] = OUTPUT_SPACES
     extra_steps: tuple[str, ...] = ()
-    atlas: str = "default"
+    atlases: tuple[str, ...] = ("default",)
     reports_only: bool = False
     boilerplate_only: bool = False
     dry_run: bool = False

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bids_qsm.bids.naming import OUTPUTS, Output, output_path
-from bids_qsm.bids.sidecars import STATISTICS_COLUMNS
+from bids_qsm.bids.sidecars import TABLE_COLUMNS
 from bids_qsm.numerics.registry import options_of
 from bids_qsm.participant import METHODS
 from bids_qsm.presets import PRESETS
@@ -46,13 +46,6 @@ BIDS: they are listed in `.bidsignore`.
 
 | key | file | holds | units |
 |---|---|---|---|
-"""
-
-COLUMNS_HEAD = """
-## The table of structures
-
-| column | |
-|---|---|
 """
 
 SETTINGS_HEAD = """\
@@ -101,8 +94,12 @@ def outputs_page() -> str:
         f"| {key} | {'<br>'.join(_names(key, row))} | {row.description} | {row.units or ''} |\n"
         for key, row in OUTPUTS.items()
     ]
-    columns = [f"| `{name}` | {text} |\n" for name, text in STATISTICS_COLUMNS.items()]
-    return "".join([OUTPUTS_HEAD, *rows, COLUMNS_HEAD, *columns])
+    tables = [
+        f"\n## The table `{key}`\n\n{OUTPUTS[key].description}\n\n| column | |\n|---|---|\n"
+        + "".join(f"| `{name}` | {text} |\n" for name, text in columns.items())
+        for key, columns in TABLE_COLUMNS.items()
+    ]
+    return "".join([OUTPUTS_HEAD, *rows, *tables])
 
 
 def _names(key: str, row: Output) -> Iterator[str]:

@@ -46,6 +46,13 @@ def atria_box(template: Image) -> Image:
     return template.like(inside)
 
 
+def ventricle_labels(table: pd.DataFrame) -> NDArray[np.integer]:
+    """Return the labels of the lateral ventricles."""
+    named = table["name"].str.lower().str.replace(r"[-_]", " ", regex=True)
+    index: NDArray[np.integer] = table.loc[named.str.contains(VENTRICLE), "index"].to_numpy()
+    return index
+
+
 def csf_reference_region(
     labels: Image,
     table: pd.DataFrame,
@@ -85,8 +92,7 @@ def csf_reference_region(
     Straub et al. 2017, 10.1002/mrm.26353 (CSF as reference); AJNR Am J Neuroradiol 2018; 39:467
     (a region in the atrium of each lateral ventricle).
     """
-    named = table["name"].str.lower().str.replace(r"[-_]", " ", regex=True)
-    index = table.loc[named.str.contains(VENTRICLE), "index"].to_numpy()
+    index = ventricle_labels(table)
     if not index.size:
         warning = "The atlas has no lateral ventricles: there is no CSF reference region."
         return ReferenceRegion(np.zeros(labels.shape, bool), (warning,))

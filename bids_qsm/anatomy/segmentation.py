@@ -71,6 +71,20 @@ class Segmentation:
         stored = self.labels.like(self.probabilities[which].astype(np.float32) / CERTAIN)
         return apply_transforms(stored, reference, mappings)
 
+    def probabilities_on(self, reference: Image, mappings: Sequence[PointMapping] = ()) -> Image:
+        """Return all probabilities (uint8, 255 is certain) on another grid, along a fourth axis."""
+        stored = np.empty((*reference.shape, len(self.indices)), np.uint8)
+        for k, index in enumerate(self.indices):
+            probability = self.probability_on(int(index), reference, mappings).data
+            stored[..., k] = np.rint(CERTAIN * probability)
+        return reference.like(stored)
+
+    def table(self) -> pd.DataFrame:
+        """Return confidence and agreement of each label: columns ``index`` and these two."""
+        return pd.DataFrame(
+            {"index": self.indices, "confidence": self.confidence, "agreement": self.agreement}
+        )
+
     def labels_on(self, reference: Image, mappings: Sequence[PointMapping] = ()) -> Image:
         """Return the likeliest labels (int16) on another grid; zero beyond the box."""
         everywhere = self.labels.like(np.ones(self.labels.shape, np.float32))

@@ -33,9 +33,12 @@ USUAL_GREY_TO_WHITE = (0.8, 2.2)
 COLUMNS = ("name", "hemisphere", "measure", "value", "units", "normalised", "source")
 
 
+UNITS = {"volume": "mL", "thickness": "mm", "number": "1"}
+
+
 @dataclass(frozen=True)
 class Measure:
-    """One number about a head: ``measure`` is ``volume`` (mL) or ``thickness`` (mm)."""
+    """One number about a head: ``measure`` is a key of :data:`UNITS`."""
 
     name: str
     hemisphere: str
@@ -84,13 +87,13 @@ def measures_table(
 
     Columns ``name, hemisphere, measure, value, units, normalised, source``.  ``normalised`` is a
     volume divided by ``head_scale``: what it would be in a head of the template's size.
-    Thickness is not normalised (NaN).
+    Thickness and numbers are not normalised (NaN).
     """
     rows = []
     for m in measures:
         is_volume = m.measure == "volume"
         normalised = m.value / head_scale if is_volume else np.nan
-        units = "mL" if is_volume else "mm"
+        units = UNITS[m.measure]
         rows.append((m.name, m.hemisphere, m.measure, m.value, units, normalised, source))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from bids_qsm.bids.inputs import Series
+from bids_qsm.bids.naming import entities_of
 from bids_qsm.errors import CommandLineError, UnreadableInputError
 from bids_qsm.settings import Settings
 
-KNOWN = ("mask", "r2map")
+KNOWN = ("mask", "r2map", "lesions", "lesion-points", "freesurfer")
 
 
 def check_derivatives(settings: Settings) -> None:
@@ -25,6 +26,20 @@ def check_derivatives(settings: Settings) -> None:
             )
         if not folder.is_dir():
             raise UnreadableInputError(f"--derivatives {name}={folder}: there is no such folder.")
+
+
+def given_files(settings: Settings, series: Series) -> list[Path]:
+    """Return the user's files that may decide a series' outputs: an edited one has them made anew.
+
+    FreeSurfer's tables are not among them.
+    """
+    return [
+        path
+        for name, folder in settings.derivatives.items()
+        if name != "freesurfer"
+        for path in sorted(_below(folder, series).rglob(f"sub-{series.subject}_*"))
+        if path.is_file()
+    ]
 
 
 def find_r2map(settings: Settings, series: Series) -> Path | None:
@@ -60,6 +75,45 @@ def find_mask(settings: Settings, series: Series) -> Path | None:
     found = sorted(_below(folder, series).rglob(f"{series.name}_*-brain_mask.nii.gz"))
     n_entities = series.name.count("_") + 2
     return _only([path for path in found if path.name.count("_") == n_entities], series)
+
+
+def find_lesion_mask(settings: Settings, series: Series) -> Path | None:
+    """Return the user's lesion mask of a subject's session, None where there is none.
+
+    It is named ``sub-X[_ses-Y]..._label-lesion_mask.nii.gz``, anywhere below the given folder,
+    and has the grid of the T1w or of the FLAIR image.
+
+    Raises
+    ------
+    UnreadableInputError
+        If there is more than one.
+    """
+    return _of_session(settings, series, "lesions", "_label-lesion_mask.nii.gz")
+
+
+def find_lesion_points(settings: Settings, series: Series) -> Path | None:
+    """Return the user's points from which lesions grow, None where there are none.
+
+    The table is named ``sub-X[_ses-Y]..._points.tsv``, anywhere below the given folder.
+
+    Raises
+    ------
+    UnreadableInputError
+        If there is more than one.
+    """
+    return _of_session(settings, series, "lesion-points", "_points.tsv")
+
+
+def _of_session(settings: Settings, series: Series, name: str, ending: str) -> Path | None:
+    folder = settings.derivatives.get(name)
+    if folder is None:
+        return None
+    found = [
+        path
+        for path in sorted(_below(folder, series).rglob(f"sub-{series.subject}_*{ending}"))
+        if entities_of(path.name).get("ses") in (None, series.session)
+    ]
+    return _only(found, series)
 
 
 def _below(folder: Path, series: Series) -> Path:

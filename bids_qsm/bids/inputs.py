@@ -21,7 +21,7 @@ from bids_qsm.bids.acquisition import (
     read_grid,
 )
 from bids_qsm.bids.inheritance import Sidecars, sidecar_reader
-from bids_qsm.bids.naming import ENTITIES, stem_from
+from bids_qsm.bids.naming import ENTITIES, entities_of, stem_from
 from bids_qsm.bids.parts import (
     COIL_ENTITIES,
     PARTS,
@@ -73,6 +73,8 @@ class Series:
     t1w, flair : Path or None
     assumptions : tuple of str
         Everything that was guessed, in sentences.
+    t1w_after : Path or None
+        T1w after contrast agent (``ce-``), where there is one before it too.
     n_coils : int
         Of uncombined coils; 1 where they are combined.
     sliced : bool
@@ -97,6 +99,7 @@ class Series:
     t1w: Path | None
     flair: Path | None
     assumptions: tuple[str, ...]
+    t1w_after: Path | None = None
     n_coils: int = 1
     sliced: bool = False
 
@@ -112,6 +115,11 @@ class Series:
     def files(self) -> tuple[Path, ...]:
         """All images that hold its signal."""
         return (*self.magnitude, *self.phase, *self.real, *self.imaginary)
+
+    @property
+    def anatomical_files(self) -> tuple[Path, ...]:
+        """The other images of the subject that belong to it."""
+        return tuple(path for path in (self.t1w, self.flair, self.t1w_after) if path is not None)
 
     def of_coil(self, coil: int) -> Series:
         """Return the series of one of its uncombined coils, counted from 0."""
@@ -296,6 +304,7 @@ def _series_of(
             *t1w_assumptions,
             *flair_assumptions,
         ),
+        t1w_after=_after_contrast(selection.t1w.get(subject, ()), t1w, entities.get("ses")),
         n_coils=len(coils),
         sliced=fields.get("MRAcquisitionType") == "2D",
     )
@@ -383,6 +392,16 @@ def _anatomical(
             notes.append(f"Of {equals} equal {kind} images, {file.path.name} was chosen.")
         return file.path, tuple(notes)
     return None, tuple(notes)
+
+
+def _after_contrast(
+    files: Iterable[InputFile], before: Path | None, session: str | None
+) -> Path | None:
+    """Return the session's T1w after contrast agent; without one before it tells nothing."""
+    if before is None or "ce" in entities_of(before.name):
+        return None
+    after = [f for f in files if "ce" in f.entities and f.entities.get("ses") == session]
+    return min(after, key=_natural).path if after else None
 
 
 def _natural(file: InputFile) -> list[tuple[int, str]]:

@@ -47,6 +47,7 @@ _RELAXATION = (*_FIELD, "relaxometry")
 _LOCAL = (*_FIELD, "mask", "background")
 _CHI = (*_LOCAL, "inversion", "artefact_reduction", "reference")
 _SEPARATED = (*_CHI, "relaxometry", "separation")
+_TISSUES = {"GM": "grey matter", "WM": "white matter", "CSF": "cerebrospinal fluid"}
 _MEASURED = (None, "T1w", TEMPLATE)
 _LABELLED = ("orig", "T1w", TEMPLATE)
 
@@ -246,6 +247,63 @@ OUTPUTS: Mapping[str, Output] = {
         per_atlas=True,
         steps=("registration", "template", "atlas"),
     ),
+    "probseg": Output(
+        "probseg",
+        "Probability of each structure of the deep grey matter, one volume for each, in the order "
+        "of LabelMap.",
+        spaces=("orig",),
+        per_atlas=True,
+        steps=("registration", "template", "atlas"),
+    ),
+    "tissue_dseg": Output(
+        "dseg",
+        "Tissues: 1 grey matter, 2 white matter, 3 cerebrospinal fluid.",
+        entities=(("desc", "tissues"),),
+        spaces=("T1w",),
+        steps=("tissues",),
+    ),
+    **{
+        f"{tissue.lower()}_probseg": Output(
+            "probseg",
+            f"Share of {name} in each voxel.",
+            entities=(("label", tissue),),
+            spaces=("T1w",),
+            steps=("tissues",),
+        )
+        for tissue, name in _TISSUES.items()
+    },
+    "thickness": Output(
+        "thickness",
+        "Thickness of the cortex.",
+        units="mm",
+        spaces=("T1w",),
+        skull_stripped=True,
+        steps=("tissues", "thickness"),
+        in_schema=False,
+    ),
+    "lesion_mask": Output(
+        "mask",
+        "Voxels of T2 lesions.",
+        entities=(("label", "lesion"),),
+        spaces=(None, "T1w"),
+        mask_type="Lesion",
+        steps=("lesions",),
+    ),
+    "lesion_dseg": Output(
+        "dseg",
+        "Number of the T2 lesion, the largest first.",
+        entities=(("desc", "lesions"),),
+        spaces=(None, "T1w"),
+        steps=("lesions",),
+    ),
+    "enhancing_mask": Output(
+        "mask",
+        "Voxels that enhance after contrast agent, in and beside T2 lesions.",
+        entities=(("label", "enhancing"),),
+        spaces=("T1w",),
+        mask_type="Lesion",
+        steps=("lesions", "enhancement"),
+    ),
     "stats": Output(
         "stats",
         "Values of the maps in each structure of the atlas.",
@@ -253,6 +311,30 @@ OUTPUTS: Mapping[str, Output] = {
         extension=".tsv",
         per_atlas=True,
         steps=("reference", "regions"),
+        in_schema=False,
+    ),
+    "quality": Output(
+        "stats",
+        "Checks of the labels of the atlas: what was found, what is expected, and whether it fits.",
+        entities=(("desc", "quality"),),
+        extension=".tsv",
+        per_atlas=True,
+        in_schema=False,
+    ),
+    "morphometry": Output(
+        "stats",
+        "Volumes of tissues and lesions, and thickness of the cortex.",
+        entities=(("desc", "morphometry"),),
+        extension=".tsv",
+        steps=("tissues", "thickness", "lesions", "enhancement", "freesurfer"),
+        in_schema=False,
+    ),
+    "lesion_table": Output(
+        "stats",
+        "T2 lesions: volume, place, and values of the maps in each.",
+        entities=(("desc", "lesions"),),
+        extension=".tsv",
+        steps=("lesions",),
         in_schema=False,
     ),
 }

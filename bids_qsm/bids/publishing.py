@@ -82,10 +82,12 @@ class Staging:
         if sidecar is not None:
             write_text(self.path(sidecar_path(relative)), encode_json(sidecar))
 
-    def write_image(self, relative: Path, image: Image, sidecar: Mapping[str, Any]) -> None:
-        """Write an image as ``.nii.gz`` with its sidecar."""
+    def write_image(
+        self, relative: Path, image: Image, sidecar: Mapping[str, Any], slope: float = 1.0
+    ) -> None:
+        """Write an image as ``.nii.gz`` with its sidecar; true values are slope times stored."""
         self._packing.append(
-            self._packers.submit(lambda: self.write(relative, encode_image(image), sidecar))
+            self._packers.submit(lambda: self.write(relative, encode_image(image, slope), sidecar))
         )
 
     def release(self) -> None:

@@ -26,7 +26,57 @@ STATISTICS_COLUMNS = {
     "volume_mm3": "Volume of the structure.",
     "coverage": "Share of the structure's voxels in which the map is known.",
     **WITHOUT_VEINS,
+    "confidence": "Mean probability of the structure over its own voxels, as segmented; n/a where "
+    "it came from the registration alone.",
+    "agreement": "Mean Dice overlap of the structure with what each registered atlas said alone.",
 }
+
+MORPHOMETRY_COLUMNS = {
+    "name": "Tissue, structure, or kind of lesion.",
+    "hemisphere": "L, R, or B for both sides.",
+    "measure": "volume, thickness, or number.",
+    "value": "What was measured, in units.",
+    "units": "Units of value and normalised.",
+    "normalised": "Volume over the size of the head: what it would be in the template's head.",
+    "source": "Program that measured it.",
+}
+
+QUALITY_COLUMNS = {
+    "check": "What was looked at.",
+    "name": "Name of the structure; a pair reads 'a - b'.",
+    "hemisphere": "L, R, or B for both sides.",
+    "value": "What was found.",
+    "low": "Least value that is expected; n/a where there is none.",
+    "high": "Largest value that is expected; n/a where there is none.",
+    "units": "Units of value, low and high.",
+    "passed": "Whether the value is as expected.",
+    "sentence": "The same in words.",
+}
+
+LESION_COLUMNS = {
+    "index": "Number of the lesion in the labels of lesions, the largest first.",
+    "volume_mm3": "Volume.",
+    "x_mm": "Centre of mass in the world of the T1w image, to the right.",
+    "y_mm": "The same, to the front.",
+    "z_mm": "The same, to the top.",
+    "location": "periventricular, juxtacortical, infratentorial or deep white matter.",
+    "lobe": "Lobe that holds most of it, or the nearest one.",
+    "ventricle_distance_mm": "Least distance to a ventricle.",
+    "chi_ppm_mean": "Mean susceptibility, relative to the reference region, in ppm.",
+    "chi_ppm_sd": "Standard deviation of susceptibility over its voxels, in ppm.",
+    "chi_ppm_n_voxels": "Number of voxels with susceptibility.",
+    "r2star_per_s_mean": "Mean R2* in 1/s.",
+    "r2star_per_s_sd": "Standard deviation of R2* over its voxels in 1/s.",
+    "r2star_per_s_n_voxels": "Number of voxels with R2*.",
+}
+
+TABLE_COLUMNS = {
+    "stats": STATISTICS_COLUMNS,
+    "quality": QUALITY_COLUMNS,
+    "morphometry": MORPHOMETRY_COLUMNS,
+    "lesion_table": LESION_COLUMNS,
+}
+"""What the columns of each table hold, by its row of :data:`OUTPUTS`."""
 
 
 class Step(Protocol):
@@ -96,8 +146,8 @@ def sidecar_for(
             "Units": "ppm",
             "NumberOfVoxels": reference.n_voxels,
         }
-    if row.suffix == "stats":
-        fields |= {name: {"Description": text} for name, text in STATISTICS_COLUMNS.items()}
+    columns = TABLE_COLUMNS.get(key, {})
+    fields |= {name: {"Description": text} for name, text in columns.items()}
     if warnings:
         fields["Warnings"] = list(warnings)
     return fields

@@ -17,7 +17,15 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Relaxometry": ("relaxometry",),
     "Separation of sources": ("separation",),
     "Susceptibility-weighted image": ("swi",),
-    "Anatomy and regional values": ("t1w", "registration", "template", "atlas", "veins", "regions"),
+    "Anatomy and regional values": (
+        "t1w",
+        "registration",
+        "template",
+        "atlas",
+        "veins",
+        "regions",
+    ),
+    "Lesions and morphometry": ("lesions", "enhancement", "tissues", "thickness", "freesurfer"),
 }
 """The headings of the text and the steps below each, in this order whatever was run first."""
 
@@ -76,6 +84,11 @@ STEP_NAMES: Mapping[str, str] = {
     "atlas": "Labelling",
     "veins": "Veins",
     "regions": "Regional statistics",
+    "lesions": "Lesions",
+    "enhancement": "Enhancement",
+    "tissues": "Tissues",
+    "thickness": "Cortical thickness",
+    "freesurfer": "FreeSurfer",
 }
 
 WHOLE_BRAIN_SENTENCE = "Susceptibility is relative to the mean over the whole brain."
@@ -180,6 +193,20 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     "background removal, inversion and referencing with noise added to the total field, drawn from "
     "its noise map [@robson2008], averaged over a neighbourhood; it holds the noise of the field "
     "and no other error.",
+    ("lesions", "flair-and-t1w"): "T2 lesions were found in the FLAIR image, brought to the T1w "
+    "image, as white matter brighter than the tissue expected there, and grown to their edges "
+    "(after [@schmidt2012]).",
+    ("lesions", "seed-and-grow"): "T2 lesions were grown in the FLAIR image from points that the "
+    "user gave.",
+    ("lesions", "given"): "The mask of T2 lesions was supplied by the user.",
+    ("enhancement", "difference"): "Enhancing lesions were found as the rise of the T1-weighted "
+    "signal after contrast agent, in and beside T2 lesions.",
+    ("tissues", "mixture"): "Grey matter, white matter and fluid were parted by a mixture of pure "
+    "and mixed tissues in the T1w image, nuclei and lesions by their labels; volumes are also "
+    "given divided by the size of the head, the determinant of the affine to the template "
+    "(after [@smith2002sienax]).",
+    ("thickness", "direct"): "Cortical thickness was measured with DiReCT [@das2009].",
+    ("freesurfer", "given"): "FreeSurfer's volumes and thickness were supplied by the user.",
     ("veins", "vesselness"): "Veins were found by their shape at several scales, their width and "
     "their R2* [@frangi1998]; regional values are stated with and without them.",
     ("veins", "off"): "Veins were not left out of regional values.",

@@ -99,6 +99,13 @@ REFERENCES: Mapping[str, Reference] = {
         "NeuroImage 242:118477",
         "10.1016/j.neuroimage.2021.118477",
     ),
+    "das2009": Reference(
+        "Das SR, Avants BB, Grossman M, Gee JC",
+        2009,
+        "Registration based cortical thickness measurement",
+        "NeuroImage 45:867-879",
+        "10.1016/j.neuroimage.2008.12.016",
+    ),
     "desikan2006": Reference(
         "Desikan RS, Ségonne F, Fischl B, and others",
         2006,
@@ -316,6 +323,14 @@ REFERENCES: Mapping[str, Reference] = {
         "Magnetic Resonance in Medicine 16:192-225",
         "10.1002/mrm.1910160203",
     ),
+    "schmidt2012": Reference(
+        "Schmidt P, Gaser C, Arsic M, and others",
+        2012,
+        "An automated tool for detection of FLAIR-hyperintense white-matter lesions in multiple "
+        "sclerosis",
+        "NeuroImage 59:3774-3783",
+        "10.1016/j.neuroimage.2011.11.032",
+    ),
     "schofield2003": Reference(
         "Schofield MA, Zhu Y",
         2003,
@@ -360,6 +375,13 @@ REFERENCES: Mapping[str, Reference] = {
         "Fast robust automated brain extraction",
         "Human Brain Mapping 17:143-155",
         "10.1002/hbm.10062",
+    ),
+    "smith2002sienax": Reference(
+        "Smith SM, Zhang Y, Jenkinson M, and others",
+        2002,
+        "Accurate, robust, and automated longitudinal and cross-sectional brain change analysis",
+        "NeuroImage 17:479-489",
+        "10.1006/nimg.2002.1040",
     ),
     "stewart2022": Reference(
         "Stewart AW, Robinson SD, O'Brien K, and others",
