@@ -280,8 +280,9 @@ def _tissues(anatomy: Anatomy, head: Morphometry) -> Iterator[Picture]:
 
 
 def _lesions(anatomy: Anatomy, lesions: Lesions) -> Iterator[Picture]:
-    under = anatomy.t1w.image if lesions.flair is None else lesions.flair
-    name = "T1w" if lesions.flair is None else "FLAIR"
+    under, scale, name = anatomy.t1w.image, figures.T1W, "T1w"
+    if lesions.flair is not None:
+        under, scale, name = lesions.flair, figures.FLAIR, "FLAIR"
     kinds = (lesions.labels.data > 0).astype(np.int16)
     names = {1: "T2 lesion"}
     if lesions.enhancing is not None:
@@ -289,6 +290,6 @@ def _lesions(anatomy: Anatomy, lesions: Lesions) -> Iterator[Picture]:
         names[2] = "enhancing"
     region = kinds > 0 if kinds.any() else anatomy.t1w.brain.data
     labels = Labels(kinds, names)
-    picture = mosaic(under.data, under.affine, figures.T1W, region=region, labels=labels)
+    picture = mosaic(under.data, under.affine, scale, region=region, labels=labels)
     caption = "Found in FLAIR and T1w, or as given; the table of lesions has a row for each."
     yield Picture("Structures", "lesions", f"Lesions on {name}", caption, (("", picture),))

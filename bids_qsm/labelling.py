@@ -116,7 +116,7 @@ class Structures:
     def labels_in(self, space: str) -> Image:
         """Return the labels in a space: ``orig`` (the series), ``T1w`` or the template."""
         if space == TEMPLATE:
-            return apply_transforms(self.atlas.labels, load_template(), (), "nearest")
+            return on_template(self.atlas)
         return self.t1w_labels if space == "T1w" else self.labels
 
 
@@ -160,24 +160,65 @@ def align_anatomy(job: Job, magnitude: Image, brain: Bool) -> Anatomy | None:
 
 
 def _warped(t1w: PreparedT1w, folder: Path) -> _Files:
-    register_to_template(t1w, folder)
+    register_to_template(t1w, folder, deep_grey=False)  # refine_anatomy does that
     return _Files(len(list(folder.iterdir())))
 
 
+def series_chi(
+    anatomy: Anatomy | None, chi: Susceptibility | None, local: FieldMap | None
+) -> SeriesChi | None:
+    """Return susceptibility as registration and segmentation take it: any constant will do."""
+    if anatomy is None or chi is None or local is None:
+        return None
+    # the whole brain's mean is near that of its tissue
+    centred = np.where(local.mask, chi.chi_ppm - chi.chi_ppm[local.mask].mean(), 0)
+    grid = anatomy.grid
+    return SeriesChi(
+        grid.like(centred.astype(np.float32)), grid.like(local.mask), anatomy.rigid.t1w_to_gre
+    )
+
+
+def refine_anatomy(job: Job, anatomy: Anatomy | None, series: SeriesChi | None) -> Anatomy | None:
+    """Fit the deep grey matter to the template, by susceptibility too where there is one.
+
+    What the template's susceptibility is comes from the first atlas: its own, or by its labels.
+    """
+    if anatomy is None:
+        return None
+    chi_template = None
+    if series is not None:
+        atlas, template = load_atlas(job.settings.atlases[0]), load_template()
+        chi_template = atlas.chi or chi_from_labels(
+            on_template(atlas), atlas.table, template.like(template.data > 0)
+        )
+
+    def refit(folder: Path) -> _Files:
+        refit_deep_grey(anatomy.warp, anatomy.t1w, folder, series, chi_template)
+        return _Files(len(list(folder.iterdir())))
+
+    parameters = {
+        "whole": anatomy.warp.folder.name,
+        "chi": None if series is None else digest(series.chi.data),
+        "template": None if chi_template is None else digest(chi_template.data),
+    }
+    job.steps.run("deep-grey", _Files, refit, parameters, after=["registration"])
+    contrasts = "T1w" if series is None else "T1w and χ"
+    parameters = {"template": TEMPLATE, "contrasts": contrasts}
+    job.journal.step("deep-grey", "SyN", parameters, job.steps.seconds("deep-grey"))
+    return replace(anatomy, warp=Warp(anatomy.warp.folder, job.steps.folder_of("deep-grey")))
+
+
+def on_template(atlas: Atlas) -> Image:
+    """Return an atlas' labels on the template's grid."""
+    return apply_transforms(atlas.labels, load_template(), (), "nearest")
+
+
 def label_structures(
-    job: Job, anatomy: Anatomy | None, chi: Susceptibility | None, local: FieldMap | None
+    job: Job, anatomy: Anatomy | None, series: SeriesChi | None
 ) -> tuple[Structures, ...]:
     """Segment the structures of each atlas by T1w and, where there is one, susceptibility."""
     if anatomy is None:
         return ()
-    series = None
-    if chi is not None and local is not None:
-        # any constant will do for a start: the whole brain's mean is near that of its tissue
-        centred = np.where(local.mask, chi.chi_ppm - chi.chi_ppm[local.mask].mean(), 0)
-        grid = anatomy.grid
-        series = SeriesChi(
-            grid.like(centred.astype(np.float32)), grid.like(local.mask), anatomy.rigid.t1w_to_gre
-        )
     return tuple(
         label_by_atlas(job, anatomy, series, load_atlas(name)) for name in job.settings.atlases
     )
@@ -190,7 +231,6 @@ def label_by_atlas(
     deep = replace(atlas, table=atlas.table[in_deep_grey(atlas)])
     parameters = {
         "atlas": digest(atlas.labels.data),
-        "warp": anatomy.warp.folder.name,
         "chi": None if series is None else digest(series.chi.data),
     }
 
@@ -200,16 +240,10 @@ def label_by_atlas(
             return segment_multi(
                 anatomy.t1w, atlas.members, deep.table, folder / "members", series, threads=threads
             )
-        warp = anatomy.warp
-        if series is not None:
-            template = load_template()
-            brain = template.like(template.data > 0)
-            chi_template = atlas.chi or chi_from_labels(atlas.labels, atlas.table, brain)
-            warp = refit_deep_grey(warp, anatomy.t1w, series, chi_template, folder / "warp")
-        return segment_single(anatomy.t1w, warp, deep, series)
+        return segment_single(anatomy.t1w, anatomy.warp, deep, series)
 
     step = f"labels-{atlas.name}"
-    found = job.steps.run(step, Segmentation, segment, parameters, after=["registration"])
+    found = job.steps.run(step, Segmentation, segment, parameters, after=["deep-grey"])
     way = "fusion" if atlas.members else "single"
     contrasts = "T1w" if series is None else "T1w and χ"
     job.journal.step(

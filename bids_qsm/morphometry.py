@@ -120,9 +120,13 @@ def find_lesions(job: Job, anatomy: Anatomy | None) -> Lesions | None:
     regions = regions_from_template(t1w.image, anatomy.warp.t1w_to_template)
     found = None
     if aligned is not None:
-        parameters = {"flair": digest(aligned.data), "warp": anatomy.warp.folder.name}
+        parameters = {"flair": digest(aligned.data)}
         found = job.steps.run(
-            "lesions", T2Lesions, lambda _: find_t2_lesions(t1w, aligned, regions), parameters
+            "lesions",
+            T2Lesions,
+            lambda _: find_t2_lesions(t1w, aligned, regions),
+            parameters,
+            after=["deep-grey"],
         )
     points = find_lesion_points(job.settings, series)
     if mask_path is not None:

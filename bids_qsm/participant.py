@@ -25,7 +25,15 @@ from bids_qsm.errors import CommandLineError, UnreadableInputError
 from bids_qsm.execution.steps import Steps
 from bids_qsm.images import Image, load_image, voxel_sizes_mm
 from bids_qsm.job import Job, Journal, digest, work_dir
-from bids_qsm.labelling import Anatomy, Structures, align_anatomy, label_structures, ventricles
+from bids_qsm.labelling import (
+    Anatomy,
+    Structures,
+    align_anatomy,
+    label_structures,
+    refine_anatomy,
+    series_chi,
+    ventricles,
+)
 from bids_qsm.maps import (
     Brain,
     Maps,
@@ -129,7 +137,9 @@ def process_series(
         chi = None if local is None else map_susceptibility(job, local, relaxation)
         if total is not None and total_ppm is not None and chi is not None:
             chi = reduce_artefacts(job, total_ppm, total.quality, chi, relaxation)
-        structures = label_structures(job, anatomy, chi, local)
+        series_map = series_chi(anatomy, chi, local)
+        anatomy = refine_anatomy(job, anatomy, series_map)
+        structures = label_structures(job, anatomy, series_map)
         found_veins = find_veins(job, chi, local, structures, relaxation)
         region = choose_reference(job, chi, local, anatomy, structures, relaxation, found_veins)
         referenced = reference_susceptibility(job, chi, local, region)

@@ -47,7 +47,7 @@ class Search:
 # Mutual information brings the whole brain near without pulling the lentiform nucleus, whose
 # contrast is weak, to the insula; cross-correlation then fits the borders of the nuclei.
 WHOLE_SEARCH = Search("MI", "32", "100x100x60", "8x4x2", "3x2x1")
-DEEP_SEARCH = Search("CC", "2", "30", "2", "0.5")
+DEEP_SEARCH = Search("CC", "2", "20", "2", "0.5")
 
 
 # χ beside the T1w: the pallidum, which T1w hardly tells from white matter, is bright on it
@@ -91,10 +91,14 @@ class Warp:
         return (inverse, self.folder / WHOLE[1], self._deep / DEEP[1])
 
     @property
+    def has_whole(self) -> bool:
+        """Whether the files of the whole brain are there."""
+        return all((self.folder / name).is_file() for name in (AFFINE, *WHOLE))
+
+    @property
     def is_complete(self) -> bool:
         """Whether every file is there."""
-        files = [self.folder / name for name in (AFFINE, *WHOLE)]
-        return all(path.is_file() for path in (*files, *(self._deep / name for name in DEEP)))
+        return self.has_whole and all((self._deep / name).is_file() for name in DEEP)
 
     @property
     def _deep(self) -> Path:
@@ -105,7 +109,9 @@ class Warp:
         return read_matrix(self.folder / AFFINE)
 
 
-def register_to_template(t1w: PreparedT1w, folder: Path, template: Image | None = None) -> Warp:
+def register_to_template(
+    t1w: PreparedT1w, folder: Path, template: Image | None = None, *, deep_grey: bool = True
+) -> Warp:
     """Register a T1w's brain to the template's by SyN, or take the result that is in ``folder``.
 
     The affine comes from :func:`~bids_qsm.anatomy.brain.prepare_t1w`.  SyN with mutual
@@ -119,13 +125,15 @@ def register_to_template(t1w: PreparedT1w, folder: Path, template: Image | None 
         Work folder of this T1w; the caller gives another one when the T1w changes.
     template : Image, optional
         A brain that is zero outside; MNI152NLin2009cAsym by default.
+    deep_grey : bool
+        Whether to fit the deep grey matter, too: it can be left to :func:`refit_deep_grey`.
 
     References
     ----------
     Avants et al. 2008, 10.1016/j.media.2007.06.004.
     """
     warp = Warp(folder)
-    if warp.is_complete:
+    if warp.is_complete or (warp.has_whole and not deep_grey):
         return warp
     folder.mkdir(parents=True, exist_ok=True)
     template = template or load_template()
@@ -134,48 +142,46 @@ def register_to_template(t1w: PreparedT1w, folder: Path, template: Image | None 
     fixed = coarser(template, WORKING_VOXEL_MM)
     moving = apply_transforms(brain, fixed, (t1w.template_to_t1w,))
     deform([Pair(fixed, moving)], WHOLE_SEARCH, folder, WHOLE)
-    box = cropped(template, DEEP_GREY_BOX_MM)
-    moving = apply_transforms(brain, box, (folder / WHOLE[0], t1w.template_to_t1w))
-    deform([Pair(box, moving)], DEEP_SEARCH, folder, DEEP)
-    return warp
+    return refit_deep_grey(warp, t1w, folder, template=template) if deep_grey else warp
 
 
 def refit_deep_grey(
     warp: Warp,
     t1w: PreparedT1w,
-    series: SeriesChi,
-    chi_template: Image,
     folder: Path,
+    series: SeriesChi | None = None,
+    chi_template: Image | None = None,
     template: Image | None = None,
     *,
     chi_weight: float = CHI_WEIGHT,
 ) -> Warp:
-    """Register the deep grey matter again, by T1w and χ together.
+    """Register the deep grey matter by the T1w, or by T1w and χ together.
 
     It starts from what the T1w gave for the whole brain.
 
     Parameters
     ----------
     warp : Warp
-        Of the T1w alone.
+        Of the whole brain.
     t1w : PreparedT1w
-    series : SeriesChi
-    chi_template : Image
-        χ in ppm on the template's grid, for example from
-        :func:`~bids_qsm.anatomy.chi_template.chi_from_labels`.
     folder : Path
         Work folder of this series; a result in it is taken.
+    series : SeriesChi, optional
+    chi_template : Image, optional
+        χ in ppm on the template's grid, for example from
+        :func:`~bids_qsm.anatomy.chi_template.chi_from_labels`.
     template : Image, optional
         A brain that is zero outside; MNI152NLin2009cAsym by default.
     chi_weight : float
         Weight of χ in the metric; that of the T1w is 1.
     """
-    refitted = Warp(warp.folder, folder)
+    refitted = Warp(warp.folder, None if folder == warp.folder else folder)
     if refitted.is_complete:
         return refitted
     folder.mkdir(parents=True, exist_ok=True)
     box = cropped(template or load_template(), DEEP_GREY_BOX_MM)
-    fixed = Contrasts(box, cropped(chi_template, DEEP_GREY_BOX_MM))
+    chi = None if chi_template is None else cropped(chi_template, DEEP_GREY_BOX_MM)
+    fixed = Contrasts(box, chi)
     whole = (warp.folder / WHOLE[0], t1w.template_to_t1w)
     moving = contrasts_through(box, whole, t1w, series)
     deform(pairs(fixed, moving, chi_weight), DEEP_SEARCH, folder, DEEP)

@@ -245,7 +245,7 @@ OUTPUTS: Mapping[str, Output] = {
         "Structures of the atlas.",
         spaces=_LABELLED,
         per_atlas=True,
-        steps=("registration", "template", "atlas"),
+        steps=("registration", "template", "deep-grey", "atlas"),
     ),
     "probseg": Output(
         "probseg",
@@ -253,7 +253,7 @@ OUTPUTS: Mapping[str, Output] = {
         "of LabelMap.",
         spaces=("orig",),
         per_atlas=True,
-        steps=("registration", "template", "atlas"),
+        steps=("registration", "template", "deep-grey", "atlas"),
     ),
     "tissue_dseg": Output(
         "dseg",

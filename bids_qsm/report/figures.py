@@ -82,6 +82,7 @@ class Scale:
 
 MAGNITUDE = Scale("signal (arbitrary units)", lower=0.0)
 T1W = Scale("T1w signal (arbitrary units)", lower=0.0)
+FLAIR = Scale("FLAIR signal (arbitrary units)", lower=0.0)
 PHASE = Scale("phase (rad)", -np.pi, np.pi, "twilight", cyclic=True)
 PHASE_QUALITY = Scale("phase quality", 0.0, 1.0, "viridis")
 TOTAL_FIELD = Scale("total field (Hz)", colours="RdBu_r", symmetric=True, inside_only=True)

@@ -21,6 +21,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         "t1w",
         "registration",
         "template",
+        "deep-grey",
         "atlas",
         "veins",
         "regions",
@@ -81,6 +82,7 @@ STEP_NAMES: Mapping[str, str] = {
     "t1w": "Preparation of the T1w image",
     "registration": "Registration of the T1w image to the gradient echo",
     "template": "Registration to the template",
+    "deep-grey": "Registration of the deep grey matter",
     "atlas": "Labelling",
     "veins": "Veins",
     "regions": "Regional statistics",
@@ -248,8 +250,11 @@ STEP_SENTENCES: Mapping[str, str] = {
     "({method}).",
     "template": "The T1w image was registered to the template MNI152NLin2009cAsym [@fonov2011] "
     "with symmetric normalisation [@avants2008] ({method}).",
-    "atlas": "Structures were labelled with the atlas {method}, carried into the space of the "
-    "gradient echo; maps were not resampled to measure them.",
+    "deep-grey": "The deep grey matter was registered anew by the contrasts that are named, in "
+    "symmetric normalisation [@avants2008] ({method}).",
+    "atlas": "Structures were labelled with the atlas {method}: its labels, registered, were "
+    "fitted to the images; with several heads they were fused first [@wang2013]. They were carried "
+    "into the space of the gradient echo; maps were not resampled to measure them.",
     "regions": "Values were summarised for each structure ({method}).",
 }
 """What is said of a step whatever its method."""

@@ -411,6 +411,13 @@ REFERENCES: Mapping[str, Reference] = {
         "Scientific Reports 11:9068",
         "10.1038/s41598-021-87564-6",
     ),
+    "wang2013": Reference(
+        "Wang H, Suh JW, Das SR, Pluta JB, Craige C, Yushkevich PA",
+        2013,
+        "Multi-atlas segmentation with joint label fusion",
+        "IEEE Transactions on Pattern Analysis and Machine Intelligence 35:611-623",
+        "10.1109/TPAMI.2012.143",
+    ),
     "wen2014": Reference(
         "Wen Y, Zhou D, Liu T, Spincemaille P, Wang Y",
         2014,

@@ -115,7 +115,7 @@ def test_susceptibility_moves_what_the_t1w_does_not_show(
     to_gre = rigid_matrix((0.0, 0.0, 5.0), (3.0, 0.0, 0.0))
     chi = Image(chi_of(truth).data, to_gre @ truth.affine)
     series = SeriesChi(chi, chi.like(np.ones(chi.shape, bool)), to_gre)
-    refitted = refit_deep_grey(warp, bent[0], series, chi_of(labels), tmp_path, template_4mm)
+    refitted = refit_deep_grey(warp, bent[0], tmp_path, series, chi_of(labels), template_4mm)
     before, after = (
         dice(apply_transforms(labels, truth, w.t1w_to_template, "label").data, truth.data)
         for w in (warp, refitted)
@@ -123,7 +123,7 @@ def test_susceptibility_moves_what_the_t1w_does_not_show(
     assert before < 0.75 < 0.85 < after
     assert refitted.is_complete and not Warp(tmp_path).is_complete
     made = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    refit_deep_grey(warp, bent[0], series, chi_of(labels), tmp_path, template_4mm)
+    refit_deep_grey(warp, bent[0], tmp_path, series, chi_of(labels), template_4mm)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == made
 
 

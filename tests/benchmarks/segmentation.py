@@ -151,7 +151,7 @@ def by_atlas(head: Head, own: Head, contrast: str, name: str, folder: Path) -> S
     on_template = dataclasses.replace(atlas, labels=on_grid(atlas.labels, template, order=0))
     chi = atlas.chi or chi_from_labels(on_template.labels, atlas.table, template)
     weight = {"chi_weight": CHI_ALONE} if contrast == "chi" else {}
-    warp = refit_deep_grey(warp, head.t1w, head.series, chi, folder, **weight)
+    warp = refit_deep_grey(warp, head.t1w, folder, head.series, chi, **weight)
     return segment_single(own.t1w, warp, atlas, head.series if contrast == "both" else None)
 
 

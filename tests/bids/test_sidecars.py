@@ -61,7 +61,9 @@ def test_sources_reference_and_warnings():
 def test_what_bids_requires(key):
     row, fields = OUTPUTS[key], sidecar_for(key)
     is_image = row.extension == ".nii.gz"
-    assert ("SkullStripped" in fields) == (is_image and row.suffix not in ("mask", "dseg", "probseg"))
+    assert ("SkullStripped" in fields) == (
+        is_image and row.suffix not in ("mask", "dseg", "probseg")
+    )
     assert ("Type" in fields) == (row.suffix == "mask")
     assert fields["Description"].endswith(".")
     if "MNI152NLin2009cAsym" in row.spaces:
