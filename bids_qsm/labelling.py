@@ -178,7 +178,9 @@ def series_chi(
     )
 
 
-def refine_anatomy(job: Job, anatomy: Anatomy | None, series: SeriesChi | None) -> Anatomy | None:
+def refine_anatomy(
+    job: Job, anatomy: Anatomy | None, series: SeriesChi | None, atlases: Sequence[Atlas]
+) -> Anatomy | None:
     """Fit the deep grey matter to the template, by susceptibility too where there is one.
 
     What the template's susceptibility is comes from the first atlas: its own, or by its labels.
@@ -187,7 +189,7 @@ def refine_anatomy(job: Job, anatomy: Anatomy | None, series: SeriesChi | None) 
         return None
     chi_template = None
     if series is not None:
-        atlas, template = load_atlas(job.settings.atlases[0]), load_template()
+        atlas, template = atlases[0], load_template()
         chi_template = atlas.chi or chi_from_labels(
             on_template(atlas), atlas.table, template.like(template.data > 0)
         )
@@ -210,18 +212,24 @@ def refine_anatomy(job: Job, anatomy: Anatomy | None, series: SeriesChi | None) 
 
 def on_template(atlas: Atlas) -> Image:
     """Return an atlas' labels on the template's grid."""
-    return apply_transforms(atlas.labels, load_template(), (), "nearest")
+    template, labels = load_template(), atlas.labels
+    if labels.shape == template.shape and np.allclose(labels.affine, template.affine, atol=1e-3):
+        return labels
+    return apply_transforms(labels, template, (), "nearest")
+
+
+def load_atlases(job: Job, anatomy: Anatomy | None) -> tuple[Atlas, ...]:
+    """Return the atlases that the settings ask for, where there is a T1w image to use them."""
+    return () if anatomy is None else tuple(map(load_atlas, job.settings.atlases))
 
 
 def label_structures(
-    job: Job, anatomy: Anatomy | None, series: SeriesChi | None
+    job: Job, anatomy: Anatomy | None, series: SeriesChi | None, atlases: Sequence[Atlas]
 ) -> tuple[Structures, ...]:
     """Segment the structures of each atlas by T1w and, where there is one, susceptibility."""
     if anatomy is None:
         return ()
-    return tuple(
-        label_by_atlas(job, anatomy, series, load_atlas(name)) for name in job.settings.atlases
-    )
+    return tuple(label_by_atlas(job, anatomy, series, atlas) for atlas in atlases)
 
 
 def label_by_atlas(

@@ -30,6 +30,7 @@ from bids_qsm.labelling import (
     Structures,
     align_anatomy,
     label_structures,
+    load_atlases,
     refine_anatomy,
     series_chi,
     ventricles,
@@ -138,8 +139,9 @@ def process_series(
         if total is not None and total_ppm is not None and chi is not None:
             chi = reduce_artefacts(job, total_ppm, total.quality, chi, relaxation)
         series_map = series_chi(anatomy, chi, local)
-        anatomy = refine_anatomy(job, anatomy, series_map)
-        structures = label_structures(job, anatomy, series_map)
+        atlases = load_atlases(job, anatomy)
+        anatomy = refine_anatomy(job, anatomy, series_map, atlases)
+        structures = label_structures(job, anatomy, series_map, atlases)
         found_veins = find_veins(job, chi, local, structures, relaxation)
         region = choose_reference(job, chi, local, anatomy, structures, relaxation, found_veins)
         referenced = reference_susceptibility(job, chi, local, region)
