@@ -252,11 +252,11 @@ def label_by_atlas(
 
     step = f"labels-{atlas.name}"
     found = job.steps.run(step, Segmentation, segment, parameters, after=["deep-grey"])
-    way = "fusion" if atlas.members else "single"
-    contrasts = "T1w" if series is None else "T1w and χ"
-    job.journal.step(
-        "atlas", atlas.name, {"way": way, "contrasts": contrasts}, job.steps.seconds(step)
-    )
+    parameters = {
+        "fused_heads": len(atlas.members),
+        "contrasts": "T1w" if series is None else "T1w and χ",
+    }
+    job.journal.step("atlas", atlas.name, parameters, job.steps.seconds(step))
     return Structures(
         atlas,
         found,

@@ -506,7 +506,7 @@ def test_wrong_method_ends_the_run_at_once(tmp_path, capsys, text, sentence) -> 
     ("words", "status", "sentence"),
     [
         (("--participant-label", "99"), 18, "the dataset has: 01, 02"),
-        (("-d", "lesions=/nowhere"), 2, "'lesions' is not used"),
+        (("-d", "veins=/nowhere"), 2, "'veins' is not used"),
         (("-d", "mask=/nowhere"), 66, "no such folder"),
         (("--atlas", "/nowhere"), 66, "no such atlas"),
     ],

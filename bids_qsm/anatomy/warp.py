@@ -47,7 +47,9 @@ class Search:
 # Mutual information brings the whole brain near without pulling the lentiform nucleus, whose
 # contrast is weak, to the insula; cross-correlation then fits the borders of the nuclei.
 WHOLE_SEARCH = Search("MI", "32", "100x100x60", "8x4x2", "3x2x1")
-DEEP_SEARCH = Search("CC", "2", "20", "2", "0.5")
+DEEP_SEARCH = Search("CC", "2", "30", "2", "0.5")
+# two contrasts take twice the time, and labels fitted afterwards gain nothing from the last steps
+DEEP_SEARCH_BY_BOTH = Search("CC", "2", "20", "2", "0.5")
 
 
 # χ beside the T1w: the pallidum, which T1w hardly tells from white matter, is bright on it
@@ -184,7 +186,8 @@ def refit_deep_grey(
     fixed = Contrasts(box, chi)
     whole = (warp.folder / WHOLE[0], t1w.template_to_t1w)
     moving = contrasts_through(box, whole, t1w, series)
-    deform(pairs(fixed, moving, chi_weight), DEEP_SEARCH, folder, DEEP)
+    images = pairs(fixed, moving, chi_weight)
+    deform(images, DEEP_SEARCH if len(images) == 1 else DEEP_SEARCH_BY_BOTH, folder, DEEP)
     return refitted
 
 

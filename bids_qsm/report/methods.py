@@ -206,7 +206,7 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     ("tissues", "mixture"): "Grey matter, white matter and fluid were parted by a mixture of pure "
     "and mixed tissues in the T1w image, nuclei and lesions by their labels; volumes are also "
     "given divided by the size of the head, the determinant of the affine to the template "
-    "(after [@smith2002sienax]).",
+    "(after [@buckner2004]).",
     ("thickness", "direct"): "Cortical thickness was measured with DiReCT [@das2009].",
     ("freesurfer", "given"): "FreeSurfer's volumes and thickness were supplied by the user.",
     ("veins", "vesselness"): "Veins were found by their shape at several scales, their width and "
@@ -234,6 +234,7 @@ OPTION_SENTENCES: Mapping[tuple[str, str], str] = {
     "[@liu2013].",
     ("inversion", "nonlinear"): "Complex signals were compared rather than fields [@liu2013].",
     ("inversion", "smv_radius_mm"): "Spherical means were taken off both the field and the model.",
+    ("atlas", "fused_heads"): "The labels of its {value} heads were fused [@wang2013].",
     ("offset", "bipolar"): "Odd and even echoes, of opposite read-out, had offsets of their own.",
     ("relaxometry", "gradient_correction"): "What the field's gradients take from the signal was "
     "accounted for [@fernandezseara2000; @hernando2012].",
@@ -252,9 +253,9 @@ STEP_SENTENCES: Mapping[str, str] = {
     "with symmetric normalisation [@avants2008] ({method}).",
     "deep-grey": "The deep grey matter was registered anew by the contrasts that are named, in "
     "symmetric normalisation [@avants2008] ({method}).",
-    "atlas": "Structures were labelled with the atlas {method}: its labels, registered, were "
-    "fitted to the images; with several heads they were fused first [@wang2013]. They were carried "
-    "into the space of the gradient echo; maps were not resampled to measure them.",
+    "atlas": "Structures were labelled with the atlas {method}, whose registered labels were "
+    "fitted to the images and carried into the space of the gradient echo; maps were not resampled "
+    "to measure them.",
     "regions": "Values were summarised for each structure ({method}).",
 }
 """What is said of a step whatever its method."""

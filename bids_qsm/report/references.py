@@ -84,6 +84,14 @@ REFERENCES: Mapping[str, Reference] = {
         "SIAM Journal on Imaging Sciences 3:492-526",
         "10.1137/090769521",
     ),
+    "buckner2004": Reference(
+        "Buckner RL, Head D, Parker J, and others",
+        2004,
+        "A unified approach for morphometric and functional data analysis in young, old, and "
+        "demented adults using automated atlas-based head size normalization",
+        "NeuroImage 23:724-738",
+        "10.1016/j.neuroimage.2004.06.018",
+    ),
     "chatnuntawech2017": Reference(
         "Chatnuntawech I, McDaniel P, Cauley SF, and others",
         2017,
@@ -375,13 +383,6 @@ REFERENCES: Mapping[str, Reference] = {
         "Fast robust automated brain extraction",
         "Human Brain Mapping 17:143-155",
         "10.1002/hbm.10062",
-    ),
-    "smith2002sienax": Reference(
-        "Smith SM, Zhang Y, Jenkinson M, and others",
-        2002,
-        "Accurate, robust, and automated longitudinal and cross-sectional brain change analysis",
-        "NeuroImage 17:479-489",
-        "10.1006/nimg.2002.1040",
     ),
     "stewart2022": Reference(
         "Stewart AW, Robinson SD, O'Brien K, and others",

@@ -73,9 +73,10 @@ def group(grid, tmp_path_factory) -> list[Aligned]:
 def test_opposite_bends_meet_in_the_middle(grid, group):
     truth = grid.data / np.median(grid.data[grid.data > 0])
     inside = grid.data > 0
+    bent = inside & (bump(grid, 9.0, 1)[..., 1] > 3)  # elsewhere interpolation rules
 
     def error(t1w: Image) -> float:
-        return float(np.sqrt(np.mean((t1w.data - truth)[inside] ** 2)))
+        return float(np.sqrt(np.mean((t1w.data - truth)[bent] ** 2)))
 
     start, _ = group_mean(group, grid, 0)
     lines: list[str] = []

@@ -140,9 +140,9 @@ def run_chain(
     del echoes  # as the participant level does: the peak is its own
     if total is None:
         raise ValueError(f"{series.name} has no phase.")
-    local = participant.remove_background(job, total, magnitude, geometry)
-    chi = participant.map_susceptibility(job, local, None)
     total_ppm = participant.in_ppm(job, total, magnitude, geometry)
+    local = participant.remove_background(job, total_ppm)
+    chi = participant.map_susceptibility(job, local, None)
     return participant.reduce_artefacts(job, total_ppm, total.quality, chi, None).chi_ppm
 
 

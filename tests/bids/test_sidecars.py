@@ -74,6 +74,7 @@ def test_columns_of_the_statistics_are_described():
     fields = sidecar_for("stats")
     assert " ".join(STATISTICS_COLUMNS) == (
         "index name hemisphere measure units reference mean median sd p05 p95 n_voxels "
-        "volume_mm3 coverage"
+        "volume_mm3 coverage n_vein_voxels mean_without_veins median_without_veins "
+        "sd_without_veins confidence agreement"
     )
     assert all(fields[name]["Description"] for name in STATISTICS_COLUMNS)

@@ -83,10 +83,17 @@ def test_each_method_of_the_registry_has_a_sentence(step: str) -> None:
     assert {(step, name) for name in module.METHODS} <= SENTENCES.keys()
 
 
-@pytest.mark.parametrize(("step", "option"), OPTION_SENTENCES)
+@pytest.mark.parametrize(("step", "option"), [key for key in OPTION_SENTENCES if key[0] in MODULES])
 def test_each_option_that_is_spoken_of_exists(step: str, option: str) -> None:
     methods = importlib.import_module(f"bids_qsm.numerics.{MODULES[step]}").METHODS
     assert any(option in options_of(function) for function in methods.values())
+
+
+def test_fused_heads_are_spoken_of() -> None:
+    step = StepRecord("atlas", "Nuclei", {"fused_heads": 4, "contrasts": "T1w and χ"})
+    assert "its 4 heads were fused [@wang2013]" in methods_text([step])
+    alone = StepRecord("atlas", "Nuclei", {"fused_heads": 0, "contrasts": "T1w"})
+    assert "fused [@" not in methods_text([alone])
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
