@@ -271,7 +271,10 @@ def fit_total_field(
     mask = cut(brain, quality, magnitude, geometry, **cut_options)
     times.append(time.perf_counter())
     seconds = tuple(later - earlier for earlier, later in pairwise(times))
-    return TotalField(fitted.field_hz, fitted.noise_hz, quality, mask, seconds, corrected.warnings)
+    warnings = corrected.warnings
+    if offset is coils.off:
+        warnings += coils.left_in(fitted.phase0_rad, mask)
+    return TotalField(fitted.field_hz, fitted.noise_hz, quality, mask, seconds, warnings)
 
 
 def map_relaxation(

@@ -19,6 +19,7 @@ from bids_qsm.images import Image, encode_image, load_image
 from bids_qsm.numerics.geometry import Geometry, convolve, dipole_kernel, hz_per_ppm
 from bids_qsm.report.record import record_from_json
 
+TISSUES = ("GM", "WM", "CSF")
 EXAMPLES = Path(__file__).resolve().parents[1] / "data_examples" / "bids"
 
 
@@ -427,8 +428,10 @@ def wide_field(chi: np.ndarray, geometry: Geometry) -> np.ndarray:
 @pytest.mark.slow
 def test_whole_job_with_a_t1w(tmp_path, capsys) -> None:
     out = tmp_path / "out"
+    write_lesion_mask(tmp_path / "masks")
     words = ("--participant-label", "02", "--nprocs", "2", "--with", "separation")
-    assert run(EXAMPLES, out, *words) == 0
+    more = ("--atlas", "default", "--atlas", "CIT168", "-d", f"lesions={tmp_path / 'masks'}")
+    assert run(EXAMPLES, out, *words, *more) == 0
     assert not list(out.glob(".*work*")) + list(out.glob(".staging*"))
     validate(out)
     record = record_from_json((out / "logs" / "sub-02_record.json").read_text())
@@ -448,6 +451,7 @@ def test_whole_job_with_a_t1w(tmp_path, capsys) -> None:
     assert r2star["Left pallidum"] > r2star["Left thalamus"]
     assert set(table.measure) >= {"ParamagneticChimap", "DiamagneticChimap"}
     assert_places_agree(out)
+    assert_anatomy_is_measured(out)
     page = (out / "sub-02.html").read_text()
     assert "data:image/png;base64" in page
     assert "Consensus" in page
@@ -458,11 +462,47 @@ def test_whole_job_with_a_t1w(tmp_path, capsys) -> None:
     validate(out)
 
 
+def write_lesion_mask(folder: Path) -> None:
+    """Write a mask of two lesions of 2 x 2 x 2 and 2 x 2 x 1 voxels on the T1w's grid."""
+    t1w = load_image(next((EXAMPLES / "sub-02").rglob("*_T1w.nii.gz")))
+    drawn = np.zeros(t1w.shape, np.uint8)
+    middle = [n // 2 for n in t1w.shape]
+    x, y, z = middle
+    drawn[x + 8 : x + 10, y : y + 2, z + 8 : z + 10] = 1
+    drawn[x - 10 : x - 8, y : y + 2, z + 8] = 1
+    folder.mkdir()
+    path = folder / "sub-02_label-lesion_mask.nii.gz"
+    path.write_bytes(encode_image(t1w.like(drawn)))
+
+
+def assert_anatomy_is_measured(out: Path) -> None:
+    anat = out / "sub-02" / "anat"
+    lesions = pd.read_csv(anat / "sub-02_desc-lesions_stats.tsv", sep="\t")
+    assert lesions["volume_mm3"].tolist() == pytest.approx([8 * 2.5**3, 4 * 2.5**3])
+    # the second may have no voxel on the coarser grid of the series
+    assert np.isfinite(lesions.loc[0, ["chi_ppm_mean", "r2star_per_s_mean"]].to_numpy(float)).all()
+    head = pd.read_csv(anat / "sub-02_desc-morphometry_stats.tsv", sep="\t")
+    value = head.set_index(["name", "measure"])["value"]
+    assert 400 < value["grey matter", "volume"] < 900
+    assert 300 < value["white matter", "volume"] < 800
+    assert value["T2 lesions", "number"] == 2
+    nuclei = pd.read_csv(anat / "sub-02_atlas-CIT168_desc-regions_stats.tsv", sep="\t")
+    chi = nuclei[nuclei.measure == "Chimap"].groupby("name")["mean"].first()
+    assert chi[[name for name in chi.index if "GPe" in name or "pallidus" in name]].min() > 0.03
+    quality = pd.read_csv(anat / "sub-02_atlas-HarvardOxford_desc-quality_stats.tsv", sep="\t")
+    assert quality["passed"].mean() > 0.9
+    shares = [load_image(anat / f"sub-02_space-T1w_label-{t}_probseg.nii.gz").data for t in TISSUES]
+    total = np.sum(shares, axis=0)
+    assert total[total > 0] == pytest.approx(1, abs=0.03)
+    probabilities = load_image(anat / "sub-02_space-orig_atlas-CIT168_probseg.nii.gz").data
+    assert 0.9 < probabilities.max() <= 1
+
+
 def assert_places_agree(out: Path) -> None:
     """Labels in each space lie at the same places of the head as the nuclei of that space."""
     anat = out / "sub-02" / "anat"
     for space in ("orig", "T1w", "MNI152NLin2009cAsym"):
-        labels = next(anat.glob(f"*space-{space}_atlas-*_dseg.nii.gz"))
+        labels = next(anat.glob(f"*space-{space}_atlas-Harvard*_dseg.nii.gz"))
         pattern = "sub-02_Chimap" if space == "orig" else f"*space-{space}*Chimap"
         chi = load_image(next(anat.glob(f"{pattern}.nii.gz"))).data
         values = load_image(labels, np.int16).data

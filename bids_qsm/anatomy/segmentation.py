@@ -15,10 +15,12 @@ from bids_qsm.anatomy.appearance import fit_to_appearance
 from bids_qsm.anatomy.atlases import Atlas, AtlasMemberFiles
 from bids_qsm.anatomy.brain import PreparedT1w
 from bids_qsm.anatomy.deep_grey import (
+    DEEP_GREY_BOX_MM,
     Contrasts,
     SeriesChi,
     brain_alone,
     contrasts_through,
+    cropped,
     deep_grey_grid,
 )
 from bids_qsm.anatomy.fusion import fuse_labels
@@ -32,6 +34,7 @@ from bids_qsm.numerics.geometry import Float32
 CERTAIN = 255
 """The probability one, as it is stored."""
 SEARCH_VOXELS = 2
+MARGIN_MM = 15.0
 FUSED_DOUBT_MM = 0.7
 """How far the borders of fused labels may be wrong: less than those of one atlas."""
 
@@ -128,7 +131,9 @@ def segment_single(
     """
     grid = deep_grey_grid(t1w)
     indices = _present(atlas.table, [atlas.labels.data])
-    priors = np.stack([_warped(atlas.labels, index, grid, warp) for index in indices])
+    around = [(low - MARGIN_MM, high + MARGIN_MM) for low, high in DEEP_GREY_BOX_MM]
+    labels = cropped(atlas.labels, around)
+    priors = np.stack([_warped(labels, index, grid, warp) for index in indices])
     said = _likeliest(priors, indices)
     fitted = fit_to_appearance(priors, contrasts_through(grid, (), t1w, series))
     return _segmentation(grid, indices, fitted, [said])

@@ -88,7 +88,7 @@ def find_lesion_mask(settings: Settings, series: Series) -> Path | None:
     UnreadableInputError
         If there is more than one.
     """
-    return _of_session(settings, series, "lesions", "_label-lesion_mask.nii.gz")
+    return _of_session(settings, series, "lesions", "label-lesion_mask.nii.gz")
 
 
 def find_lesion_points(settings: Settings, series: Series) -> Path | None:
@@ -101,7 +101,7 @@ def find_lesion_points(settings: Settings, series: Series) -> Path | None:
     UnreadableInputError
         If there is more than one.
     """
-    return _of_session(settings, series, "lesion-points", "_points.tsv")
+    return _of_session(settings, series, "lesion-points", "points.tsv")
 
 
 def _of_session(settings: Settings, series: Series, name: str, ending: str) -> Path | None:

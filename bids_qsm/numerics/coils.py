@@ -16,6 +16,8 @@ from bids_qsm.numerics.smoothing import smooth_phase
 from bids_qsm.numerics.unwrapping import unwrap_volume
 
 _EVEN_SPACING = 0.02
+_OFFSET_LEFT_IN_RAD = 0.5
+"""Circular standard deviation over the brain; tissue itself has below 0.1."""
 _SLAB = 8
 _FIELD_BIN_MM, _OFFSET_BIN_MM = 2.0, 4.0
 """Phase is unwrapped in bins of this size; within them it must not turn."""
@@ -46,6 +48,31 @@ def off(
 ) -> OffsetResult:
     """Leave the phase as it is."""
     return OffsetResult(phase, np.zeros(geometry.shape, np.float32))
+
+
+def left_in(phase0_rad: Float32, mask: Bool) -> tuple[str, ...]:
+    """Return a warning where the phase at an echo time of zero varies too much to be left in.
+
+    Parameters
+    ----------
+    phase0_rad : ndarray of float32, shape (x, y, z)
+        As the fit of the field has it.
+    mask : ndarray of bool, shape (x, y, z)
+    """
+    known = phase0_rad[mask & np.isfinite(phase0_rad)]
+    if not known.size:
+        return ()
+    # a constant does no harm, and whole turns are free
+    phasor = np.exp(1j * known)
+    resultant = abs(phasor.mean(dtype=np.complex128))
+    spread_rad = float(np.sqrt(-2 * np.log(max(resultant, 1e-12))))
+    if spread_rad < _OFFSET_LEFT_IN_RAD:
+        return ()
+    return (
+        f"The phase at an echo time of zero varies by {spread_rad:.1f} rad over the brain: the "
+        "coils' offset is in the phase, and may have put whole turns of echoes wrong; remove it "
+        '(`[offset] method = "mcpc3ds"`).',
+    )
 
 
 def mcpc3ds(

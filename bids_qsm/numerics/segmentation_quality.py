@@ -22,7 +22,7 @@ PATTERNS = {
     "pallidum": r"pallid|^pal$|^gp[ei]?$",
     "accumbens": r"accumb|^nac$|^acc$",
     "hippocampus": r"^hippocamp|^hip$",
-    "amygdala": r"amygdala|^amy$",
+    "amygdala": r"^amygdala|^amy$",
     "lateral ventricle": r"^lateral[ _-]ventricle|^lv$",
 }
 """What names of atlases mean; several labels may make one structure: both parts of the pallidum."""

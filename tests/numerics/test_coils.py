@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pytest
 
-from bids_qsm.numerics.coils import looks_bipolar, mcpc3ds, off, second_echo
+from bids_qsm.numerics.coils import left_in, looks_bipolar, mcpc3ds, off, second_echo
 from bids_qsm.numerics.geometry import Geometry
 
 TURN = 2 * np.pi
@@ -191,3 +191,13 @@ def test_an_empty_mask_is_refused(rng):
     phase, magnitude = _echoes(rng, EVEN)
     with pytest.raises(ValueError, match="mask is empty"):
         mcpc3ds(phase, magnitude, EVEN, np.zeros(GEOMETRY.shape, bool), GEOMETRY)
+
+
+def test_an_offset_that_is_left_in_is_said(rng) -> None:
+    mask = np.ones((20, 20, 20), bool)
+    mask[:2] = False
+    ramp = np.linspace(-3, 3, 20, dtype=np.float32)[:, None, None] * np.ones(mask.shape, np.float32)
+    assert "varies by 2.1 rad" in left_in(ramp, mask)[0]
+    turned = np.float32(2.0) + np.float32(2 * np.pi) * rng.integers(-1, 2, mask.shape)
+    assert left_in(turned.astype(np.float32), mask) == ()
+    assert left_in(np.zeros(mask.shape, np.float32), ~mask & False) == ()
