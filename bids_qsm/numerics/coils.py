@@ -65,7 +65,7 @@ def left_in(phase0_rad: Float32, mask: Bool) -> tuple[str, ...]:
     # a constant does no harm, and whole turns are free
     phasor = np.exp(1j * known)
     resultant = abs(phasor.mean(dtype=np.complex128))
-    spread_rad = float(np.sqrt(-2 * np.log(max(resultant, 1e-12))))
+    spread_rad = float(np.sqrt(-2 * np.log(np.clip(resultant, 1e-12, 1.0))))
     if spread_rad < _OFFSET_LEFT_IN_RAD:
         return ()
     return (
