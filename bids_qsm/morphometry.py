@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from bids_qsm.anatomy.freesurfer import find_freesurfer, read_freesurfer
 from bids_qsm.anatomy.lesions import (
+    LesionRegions,
     align_to_t1w,
     find_enhancement,
     grow_lesions,
@@ -24,6 +26,7 @@ from bids_qsm.anatomy.resampling import apply_transforms
 from bids_qsm.anatomy.thickness import cortical_thickness, load_lobes, thickness_measures
 from bids_qsm.anatomy.tissues import Measure, Tissues, measures_table, segment_tissues
 from bids_qsm.bids.derivatives import find_lesion_mask, find_lesion_points
+from bids_qsm.errors import UnreadableInputError
 from bids_qsm.execution.steps import files_fingerprint
 from bids_qsm.images import Image, load_image
 from bids_qsm.job import Job, digest
@@ -109,35 +112,28 @@ class _Enhancing:
 def find_lesions(job: Job, anatomy: Anatomy | None) -> Lesions | None:
     """Find T2 lesions: the user's own mask wins, then the user's points, then FLAIR and T1w."""
     series = job.series
-    if anatomy is None:
+    mask_path = find_lesion_mask(job.settings, series)
+    points = find_lesion_points(job.settings, series)
+    if anatomy is None or (mask_path is None and series.flair is None):
+        for given, needed in ((mask_path, "a T1w image"), (points, "a T1w and a FLAIR image")):
+            if given is not None:
+                job.journal.warn(f"{given}: it was not used, as it needs {needed}.")
         return None
     t1w = anatomy.t1w
-    mask_path = find_lesion_mask(job.settings, series)
-    if mask_path is None and series.flair is None:
-        return None
-    flair = None if series.flair is None else load_image(series.flair)
+    flair = _usable(job, series.flair)
     aligned = None if flair is None else _aligned(job, anatomy, "flair", flair)
     regions = regions_from_template(t1w.image, anatomy.warp.t1w_to_template)
-    found = None
-    if aligned is not None:
-        parameters = {"flair": digest(aligned.data)}
-        found = job.steps.run(
-            "lesions",
-            T2Lesions,
-            lambda _: find_t2_lesions(t1w, aligned, regions),
-            parameters,
-            after=["deep-grey"],
-        )
-    points = find_lesion_points(job.settings, series)
+    found = None if aligned is None else _automatic(job, anatomy, aligned, regions)
     if mask_path is not None:
         how, mask = GIVEN, load_lesion_mask(mask_path, t1w.image, flair).data
     elif points is not None and aligned is not None:
         grown = grow_lesions(t1w, aligned, read_points(points))
         job.journal.warn(*grown.warnings)
         how, mask = GROWN, grown.labels > 0
-    else:
-        assert found is not None
+    elif found is not None:
         how, mask = FOUND, found.mask
+    else:
+        return None
     labels = t1w.image.like(label_lesions(mask, t1w.image.geometry.voxel_mm3))
     enhancing = None if found is None else _enhancing(job, anatomy, found, mask)
     seconds = job.steps.seconds("lesions") if found is not None else 0.0
@@ -145,6 +141,34 @@ def find_lesions(job: Job, anatomy: Anatomy | None) -> Lesions | None:
     on_series = apply_transforms(labels, anatomy.grid, (anatomy.rigid.gre_to_t1w,), "label")
     table = locate_lesions(labels.data, labels.affine, regions)
     return Lesions(labels, on_series, table, aligned, enhancing)
+
+
+def _usable(job: Job, path: Path | None) -> Image | None:
+    """Return an image; one that says nothing is left out with a warning, and the maps stay."""
+    if path is None:
+        return None
+    image = load_image(path)
+    if np.isfinite(image.data).all() and image.data.min() < image.data.max():
+        return image
+    job.journal.warn(f"{path}: the image is constant or holds NaN; it was left out.")
+    return None
+
+
+def _automatic(
+    job: Job, anatomy: Anatomy, flair: Image, regions: LesionRegions
+) -> T2Lesions | None:
+    """Find lesions; where the images do not show tissues there are none, and the maps stay."""
+    try:
+        return job.steps.run(
+            "lesions",
+            T2Lesions,
+            lambda _: find_t2_lesions(anatomy.t1w, flair, regions),
+            {"flair": digest(flair.data)},
+            after=["deep-grey"],
+        )
+    except ValueError as error:
+        job.journal.warn(f"No lesions were found by FLAIR and T1w: {error}.")
+        return None
 
 
 def _aligned(job: Job, anatomy: Anatomy, name: str, image: Image) -> Image:
@@ -159,17 +183,21 @@ def _aligned(job: Job, anatomy: Anatomy, name: str, image: Image) -> Image:
 def _enhancing(
     job: Job, anatomy: Anatomy, found: T2Lesions, mask: NDArray[np.bool_]
 ) -> Image | None:
-    path = job.series.t1w_after
-    if path is None:
+    image = _usable(job, job.series.t1w_after)
+    if image is None:
         return None
-    after = _aligned(job, anatomy, "t1w-after", load_image(path))
+    after = _aligned(job, anatomy, "t1w-after", image)
 
     def find(_: object) -> _Enhancing:
         enhancement: Enhancement = find_enhancement(anatomy.t1w, after, found, mask)
         return _Enhancing(enhancement.labels)
 
     parameters = {"after": digest(after.data), "lesions": digest(mask)}
-    labels = job.steps.run("enhancement", _Enhancing, find, parameters, after=["lesions"]).labels
+    try:
+        labels = job.steps.run("enhancement", _Enhancing, find, parameters, ["lesions"]).labels
+    except ValueError as error:
+        job.journal.warn(f"No enhancing lesions were looked for: {error}.")
+        return None
     job.journal.step("enhancement", "difference", {}, job.steps.seconds("enhancement"))
     return anatomy.t1w.image.like(labels)
 
@@ -201,12 +229,16 @@ def measure_head(
         "labels": None if labels is None else digest(labels.data),
         "lesions": None if lesion_mask is None else digest(lesion_mask.data),
     }
-    tissues = job.steps.run(
-        "tissues",
-        Tissues,
-        lambda _: segment_tissues(t1w, labels, atlas_table, lesion_mask),
-        parameters,
-    )
+    try:
+        tissues = job.steps.run(
+            "tissues",
+            Tissues,
+            lambda _: segment_tissues(t1w, labels, atlas_table, lesion_mask),
+            parameters,
+        )
+    except (UnreadableInputError, ValueError) as error:
+        job.journal.warn(f"Tissues were not measured: {error}")
+        return None
     job.journal.warn(*tissues.warnings)
     job.journal.step("tissues", "mixture", {}, job.steps.seconds("tissues"))
     measures = tissues.measures()
@@ -261,10 +293,12 @@ def check_structures(
     head: Morphometry | None,
 ) -> tuple[pd.DataFrame, ...]:
     """Check each atlas' labels; what fails is a warning, and all of it a table."""
-    if anatomy is None or head is None:
+    if anatomy is None:
         return ()
-    fluid = anatomy.t1w.image.like(head.tissues.shares[2].astype(np.float32) / 100)
-    fluid = apply_transforms(fluid, anatomy.grid, (anatomy.rigid.gre_to_t1w,))
+    fluid = None
+    if head is not None:
+        share = anatomy.t1w.image.like(head.tissues.shares[2].astype(np.float32) / 100)
+        fluid = apply_transforms(share, anatomy.grid, (anatomy.rigid.gre_to_t1w,)).data
     chi_ppm = maps.chi[0].result.chi_ppm if maps.chi else None
     r2star_per_s = None if maps.relaxation is None else maps.relaxation.r2star_per_s
     tables = []
@@ -275,7 +309,7 @@ def check_structures(
             of_atlas.labels.affine,
             chi_ppm=chi_ppm,
             r2star_per_s=r2star_per_s,
-            fluid=fluid.data,
+            fluid=fluid,
             valid=None if maps.local is None else maps.local.mask,
             brain=maps.brain,
             t1w_brain=anatomy.brain_on_grid(),

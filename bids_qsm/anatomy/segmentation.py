@@ -76,10 +76,13 @@ class Segmentation:
 
     def probabilities_on(self, reference: Image, mappings: Sequence[PointMapping] = ()) -> Image:
         """Return all probabilities (uint8, 255 is certain) on another grid, along a fourth axis."""
-        stored = np.empty((*reference.shape, len(self.indices)), np.uint8)
-        for k, index in enumerate(self.indices):
-            probability = self.probability_on(int(index), reference, mappings).data
-            stored[..., k] = np.rint(CERTAIN * probability)
+        stored = np.zeros((*reference.shape, len(self.indices)), np.uint8)
+        found = self._part_within(reference, mappings)
+        if found is not None:
+            part, grid = found
+            for k, index in enumerate(self.indices):
+                probability = self.probability_on(int(index), grid, mappings).data
+                stored[(*part, k)] = np.rint(CERTAIN * probability)
         return reference.like(stored)
 
     def table(self) -> pd.DataFrame:
@@ -90,15 +93,11 @@ class Segmentation:
 
     def labels_on(self, reference: Image, mappings: Sequence[PointMapping] = ()) -> Image:
         """Return the likeliest labels (int16) on another grid; zero beyond the box."""
-        everywhere = self.labels.like(np.ones(self.labels.shape, np.float32))
-        inside = apply_transforms(everywhere, reference, mappings, "nearest").data > 0
         labels = np.zeros(reference.shape, np.int16)
-        if not inside.any():
+        within = self._part_within(reference, mappings)
+        if within is None:
             return reference.like(labels)
-        part = tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(inside))
-        shift = np.eye(4)
-        shift[:3, 3] = [side.start for side in part]
-        grid = Image(np.zeros(labels[part].shape, np.float32), reference.affine @ shift)
+        part, grid = within
         found = np.zeros(grid.shape, np.int16)
         best, rest = np.zeros(grid.shape, np.float32), np.ones(grid.shape, np.float32)
         for index in self.indices:
@@ -108,6 +107,19 @@ class Segmentation:
             np.maximum(best, probability, out=best)
         labels[part] = np.where(best > rest, found, 0)
         return reference.like(labels)
+
+    def _part_within(
+        self, reference: Image, mappings: Sequence[PointMapping]
+    ) -> tuple[tuple[slice, ...], Image] | None:
+        """Return which part of another grid the box reaches, and that part as a grid."""
+        everywhere = self.labels.like(np.ones(self.labels.shape, np.float32))
+        inside = apply_transforms(everywhere, reference, mappings, "nearest").data > 0
+        if not inside.any():
+            return None
+        part = tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(inside))
+        shift = np.eye(4)
+        shift[:3, 3] = [side.start for side in part]
+        return part, Image(np.zeros(inside[part].shape, np.float32), reference.affine @ shift)
 
 
 def segment_single(
