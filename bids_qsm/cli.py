@@ -91,8 +91,12 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         default=(),
         metavar="NAME=PATH",
         help="derivatives to use; mask=PATH: brain masks (sub-X..._label-brain_mask.nii.gz) "
-        "that replace the automatic ones; r2map=PATH: R2 maps (sub-X..._R2map.nii.gz, 1/s, on the "
-        "grid of the series) for '--with separation'",
+        "that replace the automatic ones; lesions=PATH: lesion masks "
+        "(sub-X..._label-lesion_mask.nii.gz, on the grid of the T1w or FLAIR image) that do so "
+        "too; lesion-points=PATH: points (sub-X..._points.tsv, columns x, y, z in mm of the T1w "
+        "image) from which lesions are grown in the FLAIR image; freesurfer=PATH: a FreeSurfer "
+        "derivative, whose volumes and thickness join the table; r2map=PATH: R2 maps "
+        "(sub-X..._R2map.nii.gz, 1/s, on the grid of the series) for '--with separation'",
     )
     group.add_argument(
         "--bids-database-dir",

@@ -95,10 +95,12 @@ def joint(
 
     start = None
     for factors, n in fits:
+        if n == 0:
+            continue
         coarse = coarsened(data.with_values(local), factors)
         field = _as_field_map(coarse, brain)
         strength, spread = edge_strength(field, regularisation)
-        if n == 0 or not spread:
+        if not spread:
             continue
         problem = Problem.of(
             field,
