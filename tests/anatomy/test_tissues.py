@@ -6,16 +6,15 @@ import pytest
 
 from bids_qsm.anatomy.brain import PreparedT1w
 from bids_qsm.anatomy.grids import coarser
-from bids_qsm.anatomy.template import package_file
+from bids_qsm.anatomy.template import load_tissue_prior
 from bids_qsm.anatomy.tissues import (
     COLUMNS,
     LABELS,
-    PRIOR_FILE,
     measures_table,
     segment_tissues,
 )
 from bids_qsm.errors import UnreadableInputError
-from bids_qsm.images import Image, load_image
+from bids_qsm.images import Image
 
 SHIFT = np.diag([1.1, 1.0, 0.9, 1.0])
 SHIFT[:3, 3] = (5.0, -8.0, 3.0)
@@ -26,9 +25,7 @@ def tissues_truth() -> tuple[Image, np.ndarray]:
     """The template's own tissues at 3 mm, moved by an affine: shares of grey, white, fluid."""
     parts = []
     for kind in ("gm", "wm"):
-        stored = load_image(package_file("nilearn", PRIOR_FILE.format(kind)))
-        scaled = stored.like(stored.data / (255 if stored.data.max() > 1.5 else 1))
-        small = coarser(scaled, 3.0)
+        small = coarser(load_tissue_prior(kind), 3.0)
         parts.append(small.data)
     grey, white = parts
     inside = grey + white > 0.2
