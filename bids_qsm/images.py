@@ -132,7 +132,8 @@ def encode_image(
     """
     data = image.data.astype(np.uint8) if image.data.dtype == np.bool_ else image.data
     nifti = nib.Nifti1Image(np.asfortranarray(data), image.affine)  # the file's order
-    nifti.header.set_xyzt_units("mm")
+    # a fourth axis of other things has no unit in NIfTI; like most programs we write seconds
+    nifti.header.set_xyzt_units("mm", "sec" if data.ndim == 4 else None)
     nifti.set_sform(image.affine, 1)
     nifti.set_qform(image.affine, 1)
     for name in ("quatern_b", "quatern_c", "quatern_d"):

@@ -30,7 +30,13 @@ from bids_qsm.morphometry import Lesions, Morphometry, check_structures, with_va
 from bids_qsm.numerics.geometry import hz_per_ppm
 from bids_qsm.numerics.regions import region_statistics, statistics_without
 from bids_qsm.numerics.relaxometry import t2star_s
-from bids_qsm.report.record import FigureRecord, ReferenceRecord, SeriesRecord, record_to_json
+from bids_qsm.report.record import (
+    FigureRecord,
+    ReferenceRecord,
+    SeriesRecord,
+    TableRecord,
+    record_to_json,
+)
 from bids_qsm.settings import TEMPLATE
 
 if TYPE_CHECKING:
@@ -107,7 +113,7 @@ def publish(
     maps : Maps
     anatomy : Anatomy or None
     structures : sequence of Structures
-        One for each atlas; the report shows the first one's table.
+        One for each atlas.
     lesions : Lesions or None
     head : Morphometry or None
     key : str
@@ -122,7 +128,7 @@ def publish(
         staging.release()
         write_maps(writer, maps)
         staging.release()
-        tables = []
+        tables: list[TableRecord] = []
         checks = check_structures(job, maps, anatomy, structures, head)
         if anatomy is not None:
             write_anatomy(writer, maps, anatomy)
@@ -130,11 +136,11 @@ def publish(
             write_atlas_tables(job, of_atlas.atlas)
             write_structures(writer, of_atlas)
             tables.append(write_regions(writer, maps, of_atlas))
-            write_table(writer, "quality", checked, atlas=of_atlas.atlas.name)
+            tables.append(write_table(writer, "quality", checked, atlas=of_atlas.atlas.name))
         if lesions is not None:
-            write_lesions(writer, lesions, with_values(lesions, maps))
+            tables.append(write_lesions(writer, lesions, with_values(lesions, maps)))
         if anatomy is not None and head is not None:
-            write_head(writer, anatomy, head)
+            tables.append(write_head(writer, anatomy, head))
         from bids_qsm.gallery import draw  # matplotlib takes long to import: the maps are out
 
         figures = write_figures(writer, draw(maps, anatomy, structures, lesions, head))
@@ -148,8 +154,7 @@ def publish(
             warnings=job.journal.warnings,
             figures=figures,
             reference=reference,
-            table=tables[0].as_posix() if tables else None,
-            atlas=structures[0].atlas.name if structures else None,
+            tables=tuple(tables),
             has_t1w=anatomy is not None,
             has_phase=maps.total is not None,
             seconds=round(seconds_before, 1),
@@ -254,7 +259,7 @@ def write_atlas_tables(job: Job, atlas: Atlas) -> None:
     write_atlas(job.settings.output_dir, atlas.name, labels, description)
 
 
-def write_lesions(writer: Writer, lesions: Lesions, table: pd.DataFrame) -> None:
+def write_lesions(writer: Writer, lesions: Lesions, table: pd.DataFrame) -> TableRecord:
     """Write the lesions in the spaces of the series and of the T1w image, and their table."""
     for space, labels in ((None, lesions.on_series), ("T1w", lesions.labels)):
         if space is None or space in writer.job.settings.output_spaces:
@@ -263,10 +268,10 @@ def write_lesions(writer: Writer, lesions: Lesions, table: pd.DataFrame) -> None
     if lesions.enhancing is not None and "T1w" in writer.job.settings.output_spaces:
         enhancing = lesions.enhancing
         writer.image("enhancing_mask", enhancing.like(enhancing.data > 0), space="T1w")
-    write_table(writer, "lesion_table", table)
+    return write_table(writer, "lesion_table", table)
 
 
-def write_head(writer: Writer, anatomy: Anatomy, head: Morphometry) -> None:
+def write_head(writer: Writer, anatomy: Anatomy, head: Morphometry) -> TableRecord:
     """Write the tissues, and what was measured of the head."""
     if "T1w" in writer.job.settings.output_spaces:
         like, tissues = anatomy.t1w.image.like, head.tissues
@@ -275,18 +280,20 @@ def write_head(writer: Writer, anatomy: Anatomy, head: Morphometry) -> None:
             writer.image(key, like(share), space="T1w", slope=0.01)
         if head.thickness is not None:
             writer.image("thickness", head.thickness, space="T1w")
-    write_table(writer, "morphometry", head.table)
+    return write_table(writer, "morphometry", head.table)
 
 
-def write_table(writer: Writer, key: str, table: pd.DataFrame, *, atlas: str | None = None) -> Path:
-    """Write a table with the columns that its sidecar describes, and return its path."""
+def write_table(
+    writer: Writer, key: str, table: pd.DataFrame, *, atlas: str | None = None
+) -> TableRecord:
+    """Write a table with the columns that its sidecar describes, and return its record."""
     path = output_path(writer.job.series.name, key, atlas=atlas)
     content = encode_table(table.reindex(columns=list(TABLE_COLUMNS[key])))
     writer.staging.write(path, content, writer.sidecar(key, None))
-    return path
+    return TableRecord(key, path.as_posix(), atlas)
 
 
-def write_regions(writer: Writer, maps: Maps, structures: Structures) -> Path:
+def write_regions(writer: Writer, maps: Maps, structures: Structures) -> TableRecord:
     """Write the tidy table: a row for each structure, measure and reference."""
     parts = []
     if maps.relaxation is not None:

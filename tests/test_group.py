@@ -8,7 +8,7 @@ import pytest
 
 from bids_qsm.bids.dataset import prepare_output_dir
 from bids_qsm.cli import main
-from bids_qsm.report.record import SeriesRecord, record_to_json
+from bids_qsm.report.record import SeriesRecord, TableRecord, record_to_json
 from bids_qsm.settings import Settings
 
 
@@ -28,7 +28,8 @@ def processed(folder: Path) -> tuple[Path, Path]:
         rows = f"10\tLeft thalamus\tL\tChimap\tppm\twhole brain\t{mean}\n"
         rows += f"10\tLeft thalamus\tL\tR2starmap\t1/s\tn/a\t{100 * mean}\n"
         (out / table).write_text(header + rows)
-        record = SeriesRecord(subject, session, name, "0", {}, (), (), (), table=table)
+        tables = (TableRecord("stats", table, "A"),)
+        record = SeriesRecord(subject, session, name, "0", {}, (), (), (), tables=tables)
         (out / "logs" / f"{name}_record.json").write_text(record_to_json(record))
     return bids, out
 

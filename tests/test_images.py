@@ -45,6 +45,13 @@ def test_round_trip_keeps_data_and_place(tmp_path, rng) -> None:
     assert encode_image(image) == path.read_bytes()
 
 
+@pytest.mark.parametrize(("shape", "units"), [((3, 4, 5), "unknown"), ((3, 4, 5, 2), "sec")])
+def test_units_of_the_axes(tmp_path, shape, units) -> None:
+    path = tmp_path / "x.nii.gz"
+    path.write_bytes(encode_image(Image(np.zeros(shape, np.float32), np.eye(4))))
+    assert nib.load(path).header.get_xyzt_units() == ("mm", units)
+
+
 def test_mask_is_stored_as_bytes_and_slope_is_applied(tmp_path) -> None:
     mask = np.zeros((3, 3, 3), bool)
     mask[1] = True

@@ -52,6 +52,25 @@ class FigureRecord:
 
 
 @dataclass(frozen=True)
+class TableRecord:
+    """A table of the report.
+
+    Attributes
+    ----------
+    key : str
+        What it holds: its row of :data:`bids_qsm.bids.naming.OUTPUTS`.
+    path : str
+        File below the output folder.
+    atlas : str or None
+        Whose structures it is about.
+    """
+
+    key: str
+    path: str
+    atlas: str | None = None
+
+
+@dataclass(frozen=True)
 class ReferenceRecord:
     """The region that χ is relative to, with its values before referencing (whole brain = 0)."""
 
@@ -82,10 +101,8 @@ class SeriesRecord:
     figures : tuple of FigureRecord
     reference : ReferenceRecord or None
         None where χ is not referenced, or there is no χ.
-    table : str or None
-        The per-structure table, a file below the output folder.
-    atlas : str or None
-        Name of the atlas of the labels.
+    tables : tuple of TableRecord
+        In the order of the report; those of the first atlas come first.
     has_t1w, has_phase : bool
         Whether the series has these inputs.
     seconds, peak_mib : float
@@ -105,8 +122,7 @@ class SeriesRecord:
     warnings: tuple[str, ...]
     figures: tuple[FigureRecord, ...]
     reference: ReferenceRecord | None = None
-    table: str | None = None
-    atlas: str | None = None
+    tables: tuple[TableRecord, ...] = ()
     has_t1w: bool = False
     has_phase: bool = True
     seconds: float = 0.0
@@ -117,6 +133,15 @@ class SeriesRecord:
     def step(self, name: str) -> StepRecord | None:
         """Return the step of that name, if it was run."""
         return next((step for step in self.steps if step.name == name), None)
+
+    def tables_of(self, key: str) -> tuple[TableRecord, ...]:
+        """Return the tables of that kind, one for each atlas or the only one."""
+        return tuple(table for table in self.tables if table.key == key)
+
+    @property
+    def table(self) -> str | None:
+        """The first atlas' per-structure table, a file below the output folder."""
+        return next((table.path for table in self.tables_of("stats")), None)
 
 
 def record_to_json(record: SeriesRecord) -> str:
@@ -139,6 +164,7 @@ def record_from_json(text: str) -> SeriesRecord:
             **fields,
             "steps": tuple(StepRecord(**step) for step in fields["steps"]),
             "figures": tuple(FigureRecord(**figure) for figure in fields["figures"]),
+            "tables": tuple(TableRecord(**table) for table in fields["tables"]),
             "reference": None if reference is None else ReferenceRecord(**reference),
         }
     )

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from bids_qsm.report.figures import MAGNITUDE, mosaic
-from bids_qsm.report.record import FigureRecord, ReferenceRecord, SeriesRecord, StepRecord
+from bids_qsm.report.record import (
+    FigureRecord,
+    ReferenceRecord,
+    SeriesRecord,
+    StepRecord,
+    TableRecord,
+)
 
 STEPS = (
     StepRecord("relaxometry", "arlo", {"noise_floor": True}, 0.9),
@@ -55,8 +61,7 @@ def series_record() -> SeriesRecord:
             FigureRecord("Maps", "R2*", "In 1/s.", ("figures/r2star.png",)),
         ),
         reference=ReferenceRecord("lateral ventricles", 0.0041, 0.0183, 8120),
-        table="stats.tsv",
-        atlas="DesikanKilliany",
+        tables=(TableRecord("stats", "stats.tsv", "DesikanKilliany"),),
         has_t1w=True,
         has_phase=True,
         seconds=141.2,
@@ -77,8 +82,7 @@ def bare_record(series_record: SeriesRecord) -> SeriesRecord:
         warnings=(),
         figures=(),
         reference=None,
-        table=None,
-        atlas=None,
+        tables=(),
         has_t1w=False,
         has_phase=False,
     )

@@ -12,7 +12,13 @@ import pytest
 from PIL import Image
 
 from bids_qsm.report.pages import duration, subject_page
-from bids_qsm.report.record import FigureRecord, ReferenceRecord, SeriesRecord, StepRecord
+from bids_qsm.report.record import (
+    FigureRecord,
+    ReferenceRecord,
+    SeriesRecord,
+    StepRecord,
+    TableRecord,
+)
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 HOSTILE = "\"'><img src=x onerror=alert(1)><script>alert(2)</script>{{ 7*7 }}&amp;"
@@ -125,8 +131,7 @@ def test_names_from_data_are_escaped(series_record: SeriesRecord, output_dir: Pa
             FigureRecord(HOSTILE, HOSTILE, HOSTILE, ("figures/chi.png",)),
         ),
         reference=ReferenceRecord(HOSTILE, 0.0, 0.0, 1),
-        table="hostile.tsv",
-        atlas=HOSTILE,
+        tables=(TableRecord("stats", "hostile.tsv", HOSTILE),),
         outputs=(HOSTILE,),
     )
     page = Page(subject_page(HOSTILE, [record, series_record], output_dir))

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from bids_qsm.report.record import SeriesRecord, record_from_json, record_to_json
+from bids_qsm.report.record import SeriesRecord, TableRecord, record_from_json, record_to_json
 
 
 def test_round_trip_keeps_everything(series_record: SeriesRecord) -> None:
@@ -32,3 +32,17 @@ def test_step_by_name(series_record: SeriesRecord) -> None:
     assert step is not None
     assert step.method == "romeo"
     assert series_record.step("coffee") is None
+
+
+def test_tables_by_kind_in_their_order(series_record: SeriesRecord) -> None:
+    tables = (
+        TableRecord("quality", "a.tsv", "A"),
+        TableRecord("stats", "b.tsv", "A"),
+        TableRecord("stats", "c.tsv", "B"),
+    )
+    record = dataclasses.replace(series_record, tables=tables)
+    assert [table.path for table in record.tables_of("stats")] == ["b.tsv", "c.tsv"]
+    assert record.tables_of("morphometry") == ()
+    assert record.table == "b.tsv"
+    assert dataclasses.replace(series_record, tables=tables[:1]).table is None
+    assert record_from_json(record_to_json(record)).tables == tables
