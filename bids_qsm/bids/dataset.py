@@ -10,8 +10,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from bids_qsm import __version__
 from bids_qsm.bids.naming import (
     OUTPUTS,
@@ -102,6 +100,8 @@ def write_atlas(
     description : mapping
         Fields of a BIDS atlas description, such as ``Name``, ``License``, ``ReferencesAndLinks``.
     """
+    import pandas as pd  # the run's own process has no use for it
+
     table = pd.DataFrame(
         [(label.index, label.name, label.hemisphere) for label in labels],
         columns=["index", "name", "hemisphere"],

@@ -10,14 +10,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import scipy.fft
 
 from bids_qsm.bids.naming import sidecar_path
 from bids_qsm.errors import UnwritableOutputError
 from bids_qsm.images import Image, encode_image
+
+if TYPE_CHECKING:  # the run's own process writes no table
+    import pandas as pd
 
 
 class Staging:

@@ -1,4 +1,8 @@
-"""Which files of the dataset are asked for: pybids, its filters, and the labels of the user."""
+"""Which files of the dataset are asked for: labels of the user, and the filters of pybids.
+
+Without a filter file and a kept index, what is asked for stands in the names of files: the folders
+are listed, which is done before pybids would be imported.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,9 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,8 +28,8 @@ from bids_qsm.settings import Settings
 
 DEFAULT_FILTERS: Mapping[str, Mapping[str, Any]] = {
     "megre": {"suffix": ["MEGRE", "T2starw"], "extension": [".nii", ".nii.gz"]},
-    "t1w": {"suffix": "T1w", "extension": [".nii", ".nii.gz"]},
-    "flair": {"suffix": "FLAIR", "extension": [".nii", ".nii.gz"]},
+    "t1w": {"suffix": ["T1w"], "extension": [".nii", ".nii.gz"]},
+    "flair": {"suffix": ["FLAIR"], "extension": [".nii", ".nii.gz"]},
 }
 
 
@@ -84,12 +88,16 @@ def select_files(settings: Settings) -> Selection:
     if not subjects:
         wanted = f"--participant-label {' '.join(asked)}" if asked else "any participant"
         raise NothingToDoError(f"{root}: nothing matches {wanted}; {_listing(there)}.")
-    layout = _layout(root, subjects, settings.bids_database_dir)
     if sessions:
         filters["megre"] = {"session": list(sessions), **filters["megre"]}
-    found = {kind: _query(layout, kind, subjects, filters[kind]) for kind in DEFAULT_FILTERS}
+    if settings.bids_filter_file is None and settings.bids_database_dir is None:
+        files = tuple(_images(root, subjects))
+        query = partial(_chosen, files)
+    else:
+        query = partial(_query, _layout(root, subjects, settings.bids_database_dir), subjects)
+    found = {kind: query(kind, filters[kind]) for kind in DEFAULT_FILTERS}
     if not found["megre"]:
-        everything = _query(layout, "megre", subjects, {})
+        everything = query("megre", {})
         raise NothingToDoError(_nothing_matches(root, asked, filters["megre"], everything))
     return Selection(
         found["megre"],
@@ -152,6 +160,32 @@ def subjects_of(root: Path) -> list[str]:
     return sorted(path.name[4:] for path in root.glob("sub-*") if path.is_dir())
 
 
+def _images(root: Path, subjects: Sequence[str]) -> Iterator[InputFile]:
+    """Yield the files in the subjects' ``anat`` folders, of all sessions."""
+    for subject in subjects:
+        folder = root / f"sub-{subject}"
+        for anat in (folder / "anat", *sorted(folder.glob("ses-*/anat"))):
+            if anat.is_dir():
+                files = (InputFile(path) for path in sorted(anat.iterdir()) if not path.is_dir())
+                yield from (file for file in files if file.entities.get("sub") == subject)
+
+
+def _chosen(
+    files: Sequence[InputFile], kind: str, chosen: Mapping[str, Any]
+) -> tuple[InputFile, ...]:
+    """Return the images of a kind, of the sessions that ``chosen`` may name."""
+    wanted = DEFAULT_FILTERS[kind]
+    suffixes, extensions = wanted["suffix"], tuple(wanted["extension"])
+    sessions = chosen.get("session")
+    return tuple(
+        file
+        for file in files
+        if file.path.name.endswith(extensions)
+        and file.suffix in suffixes
+        and (sessions is None or file.entities.get("ses") in sessions)
+    )
+
+
 def _layout(root: Path, subjects: Sequence[str], database: Path | None) -> Any:
     bids = _import_pybids()
     from sqlalchemy.exc import SQLAlchemyError
@@ -208,7 +242,7 @@ def _import_pybids() -> ModuleType:
 
 
 def _query(
-    layout: Any, kind: str, subjects: Sequence[str], chosen: Mapping[str, Any]
+    layout: Any, subjects: Sequence[str], kind: str, chosen: Mapping[str, Any]
 ) -> tuple[InputFile, ...]:
     query = _import_pybids().layout.Query
     words = {"null": query.NONE, '"*"': query.ANY}  # as JSON has them

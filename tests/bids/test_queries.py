@@ -201,7 +201,25 @@ def test_damaged_database(cohort, tmp_path):
         find_series(cohort.settings(bids_database_dir=database))
 
 
+def test_listed_as_by_pybids(cohort, tmp_path):
+    for name in ("sub-01_ses-1_T1w.nii.gz", "sub-01_ses-1_FLAIR.nii", "sub-01_ses-1_T1w.json"):
+        (cohort.root / "sub-01/ses-1/anat" / name).touch()
+    everything = tmp_path / "filters.json"
+    everything.write_text("{}")
+    listed = select_files(cohort.settings())
+    assert [file.path.name for file in listed.t1w["01"]] == ["sub-01_ses-1_T1w.nii.gz"]
+    assert listed == select_files(cohort.settings(bids_filter_file=everything))
+
+
+def test_files_in_others_folders_are_left(cohort):
+    for stray in ("sub-02/anat/sub-01_T1w.nii.gz", "sub-02/anat/old/sub-02_T1w.nii.gz"):
+        (cohort.root / stray).parent.mkdir(exist_ok=True)
+        (cohort.root / stray).touch()
+    assert select_files(cohort.settings()).t1w == {}
+
+
 def test_no_home(cohort, tmp_path):
+    (tmp_path / "filters.json").write_text("{}")
     code = (
         "import os, pwd\n"
         "def unknown(uid): raise KeyError(uid)\n"
@@ -209,7 +227,9 @@ def test_no_home(cohort, tmp_path):
         "from pathlib import Path\n"
         "from bids_qsm.bids.inputs import find_series\n"
         "from bids_qsm.settings import Settings\n"
-        f"print(len(find_series(Settings(Path({str(cohort.root)!r}), Path('out'))).series))"
+        f"settings = Settings(Path({str(cohort.root)!r}), Path('out'), "
+        f"bids_filter_file=Path({str(tmp_path / 'filters.json')!r}))\n"
+        "print(len(find_series(settings).series))"
     )
     environment = {key: value for key, value in os.environ.items() if key != "HOME"}
     done = subprocess.run(
@@ -218,7 +238,14 @@ def test_no_home(cohort, tmp_path):
     assert done.stdout.strip() == "5", done.stderr
 
 
-def test_pybids_is_imported_only_when_needed():
-    code = "import sys, bids_qsm.bids.inputs; print('bids' in sys.modules)"
+def test_pybids_is_imported_only_when_needed(cohort):
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from bids_qsm.bids.inputs import find_series\n"
+        "from bids_qsm.settings import Settings\n"
+        f"found = find_series(Settings(Path({str(cohort.root)!r}), Path('out')))\n"
+        "print(len(found.series) != 5 or 'bids' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
