@@ -29,7 +29,7 @@ def joint(
     far_iterations: int = 100,
     far_tolerance: float = 0.001,
     coarse_voxel_mm: float = 2.0,
-    coarse_iterations: int = 20,
+    coarse_iterations: int = 40,
     voxel_mm: float = 1.0,
     iterations: int = 16,
     regularisation: float = 8.0,
