@@ -368,7 +368,7 @@ def facts(job: Job, maps: Maps, head: Morphometry | None) -> dict[str, str]:
         "B0 direction in voxel axes": ", ".join(f"{b:.3f}" for b in series.b0_direction),
         "Manufacturer": series.manufacturer or "not stated",
         "Input form": series.form,
-        "Series": ", ".join(path.name for path in series.files),
+        "Series": _names(series.files),
         "T1w": series.t1w.name if series.t1w else "none",
         "FLAIR": series.flair.name if series.flair else "none",
         "Brain volume": f"{maps.brain.sum() * np.prod(voxel_mm) / 1000:.0f} mL",
@@ -376,6 +376,13 @@ def facts(job: Job, maps: Maps, head: Morphometry | None) -> dict[str, str]:
         "Software": f"bids_qsm {__version__}, Python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
     }
+
+
+def _names(files: Sequence[Path]) -> str:
+    """Return the names of files; of many the first and the last."""
+    if len(files) <= 2:
+        return ", ".join(path.name for path in files)
+    return f"{files[0].name} ... {files[-1].name} ({len(files)} files)"
 
 
 def _head_facts(table: pd.DataFrame) -> dict[str, str]:

@@ -22,7 +22,7 @@ from bids_qsm.report.methods import (
 )
 from bids_qsm.report.record import FigureRecord, SeriesRecord
 from bids_qsm.report.references import CITATION, REFERENCES, cited_keys
-from bids_qsm.report.tables import RegionTable, read_table
+from bids_qsm.report.series_tables import TableSection, table_sections
 
 NO_PHASE = (
     "This series has no phase: there is no field, no susceptibility map (χ) and nothing derived "
@@ -32,7 +32,6 @@ NO_T1W = (
     "No T1w image was found: there are no labels of structures, no regional values, no "
     "registration to check and no maps in T1w or template space."
 )
-NO_TABLE = "There are no values of single structures."
 
 
 @dataclass(frozen=True)
@@ -63,15 +62,14 @@ class FigureSection:
 
 @dataclass(frozen=True)
 class SeriesView:
-    """One series as the template shows it; ``table_missing`` says why there is no table."""
+    """One series as the template shows it."""
 
     key: str
     record: SeriesRecord
     label: str
     missing: tuple[str, ...]
     sections: tuple[FigureSection, ...]
-    table: RegionTable | None
-    table_missing: str
+    tables: tuple[TableSection, ...]
     checklist: tuple[ChecklistItem, ...]
     methods: Markup
     methods_markdown: str
@@ -107,7 +105,7 @@ def subject_page(subject: str, records: Sequence[SeriesRecord], output_dir: Path
         views=views,
         references=[(key, REFERENCES[key]) for key in cited],
         style=_resource("report.css"),
-        script=_resource("report.js"),
+        script=_resource("report.js") + _resource("tables.js"),
     )
 
 
@@ -122,7 +120,6 @@ def duration(seconds: float) -> str:
 
 
 def _view(record: SeriesRecord, place: int, output_dir: Path) -> SeriesView:
-    table, table_missing = _table(record, output_dir)
     body = methods_body(record.steps, version=record.version, reference=record.reference)
     missing = [] if record.has_phase else [NO_PHASE]
     missing += [] if record.has_t1w else [NO_T1W]
@@ -133,8 +130,7 @@ def _view(record: SeriesRecord, place: int, output_dir: Path) -> SeriesView:
         label=_label(record),
         missing=tuple(missing),
         sections=_sections(record.figures, key, output_dir),
-        table=table,
-        table_missing=table_missing,
+        tables=table_sections(record, key, output_dir),
         checklist=consensus_checklist(record),
         methods=_as_html(body),
         methods_markdown=methods_text(
@@ -174,20 +170,6 @@ def _picture(output_dir: Path, path: str) -> Picture:
         return Picture(None, f"The picture {path} is missing.")
     encoded = base64.b64encode(content).decode("ascii")
     return Picture(f"data:image/png;base64,{encoded}", "")
-
-
-def _table(record: SeriesRecord, output_dir: Path) -> tuple[RegionTable | None, str]:
-    """Return the table, or why there is none."""
-    if record.table is None:
-        return None, NO_TABLE
-    region = None if record.reference is None else record.reference.region
-    try:
-        table = read_table(output_dir / record.table, region)
-    except OSError:
-        return None, f"The table {record.table} is missing."
-    except ValueError as error:
-        return None, f"The table {record.table} cannot be read: {error}."
-    return (table, "") if table.rows else (None, NO_TABLE)
 
 
 def _as_html(text: str) -> Markup:

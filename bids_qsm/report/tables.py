@@ -1,135 +1,154 @@
-"""The per-structure table as it is read: a row for each structure, left and right side by side."""
+"""Tables as a page shows them, and the tables of a series as they are read for that."""
 
 from __future__ import annotations
 
+import csv
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
+if TYPE_CHECKING:  # a page needs no data frame, and pandas takes long to import
+    import pandas as pd
 
-FULL_COVERAGE = 0.9
-"""A structure of which less than this was measured is marked."""
-SHOWN_MEASURES = {"chimap": "χ", "chi": "χ", "r2starmap": "R2*", "r2star": "R2*"}
-COLUMNS = ("name", "hemisphere", "measure", "units", "mean", "sd", "volume_mm3", "coverage")
+NONE = "–"
+SHOWN_MEASURES = {
+    "chimap": "χ",
+    "chi": "χ",
+    "r2starmap": "R2*",
+    "r2star": "R2*",
+    "paramagneticchimap": "χ paramagnetic",
+    "diamagneticchimap": "χ diamagnetic",
+}
+"""Titles of measures, by their name in small letters."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A value for one side: its text, and whether much of the structure was not measured."""
-
-    text: str
-    partial: bool = False
-
-
-@dataclass(frozen=True)
-class Group:
-    """Two columns, left and right.
+    """One cell.
 
     Attributes
     ----------
-    title, unit : str
-    note : str
-        What the values are relative to; empty for most.
+    text : str
+    value : float or None
+        By which its column is sorted; a cell without one comes last in a column of numbers.
+    mark : str
+        ``partial``: much of it was not measured; ``passed`` or ``failed``: a verdict.
+    """
+
+    text: str
+    value: float | None = None
+    mark: Literal["", "partial", "passed", "failed"] = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column, or several under one title.
+
+    Attributes
+    ----------
+    title, unit, note : str
+    parts : tuple of str
+        Titles of the columns that it consists of, such as left and right.
+    is_text : bool
     """
 
     title: str
-    unit: str
+    unit: str = ""
     note: str = ""
+    parts: tuple[str, ...] = ()
+    is_text: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
-    """A structure; each group has the cells of left and right, or one for both sides."""
+    """A row; for each column its cells, of which one may stand for all parts."""
 
     name: str
     cells: tuple[tuple[Cell, ...], ...]
 
 
 @dataclass(frozen=True)
-class RegionTable:
-    """The table in the order in which it is shown."""
+class Table:
+    """A table in the order in which it is shown; ``corner`` is the title of the rows' names."""
 
-    groups: tuple[Group, ...]
+    corner: str
+    columns: tuple[Column, ...]
     rows: tuple[Row, ...]
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether its head has two lines."""
+        return any(column.parts for column in self.columns)
 
-def read_table(path: Path, reference: str | None) -> RegionTable:
-    """Read the tidy per-structure table and lay it out for reading.
 
-    Parameters
-    ----------
-    path : Path
-        TSV with a row for each structure, measure and reference.
-    reference : str or None
-        Of several references only this one is shown, if the table has it.
+def read_rows(path: Path, columns: Collection[str]) -> list[dict[str, str]]:
+    """Return the rows of a TSV file.
 
     Raises
     ------
     ValueError
-        If the file is not such a table.
+        If it is no table of text, a row is not as long as the header, or one of ``columns`` is
+        absent.
     OSError
         If it cannot be opened.
     """
-    tidy = pd.read_csv(path, sep="\t", dtype={"name": str, "hemisphere": str, "reference": str})
-    missing = [column for column in COLUMNS if column not in tidy.columns]
-    if missing:
-        raise ValueError(f"it has no column {missing[0]!r}")
-    tidy["measure"] = tidy["measure"].astype(str)
-    tidy = tidy[tidy["measure"].str.lower().isin(SHOWN_MEASURES)]
-    tidy["reference"] = tidy["reference"].fillna("") if "reference" in tidy else ""
-    if reference in set(tidy["reference"]):
-        tidy = tidy[tidy["reference"].isin(["", reference])]
-    tidy["side"] = tidy["hemisphere"].fillna("").str[:1].str.upper()
-    tidy["name"] = without_side(tidy["name"])
-    return _laid_out(tidy)
+    with path.open(encoding="utf-8", newline="") as lines:
+        try:
+            reader = csv.DictReader(lines, delimiter="\t")
+            found = reader.fieldnames or ()
+            rows = list(reader)
+        except csv.Error as error:
+            raise ValueError(f"it is no table: {error}") from None
+    absent = [column for column in columns if column not in found]
+    if absent:
+        raise ValueError(f"it has no column {absent[0]!r}")
+    if any(None in row or None in row.values() for row in rows):
+        raise ValueError("a row is not as long as the header")
+    return rows
+
+
+def number(row: dict[str, str], column: str) -> float:
+    """Return a value of a row; NaN where it is ``n/a``, or there is no such column.
+
+    Raises
+    ------
+    ValueError
+        If it is no number.
+    """
+    text = row.get(column, "n/a")
+    if text == "n/a":
+        return math.nan
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"its column {column!r} holds {text!r}, which is no number") from None
+
+
+def decimals(value: float, digits: int) -> str:
+    """Return a number with so many decimals and a true minus sign."""
+    return f"{value:z.{digits}f}".replace("-", "−") if math.isfinite(value) else NONE
+
+
+def number_cell(value: float, digits: int) -> Cell:
+    """Return the cell of a number; a dash where it is NaN."""
+    return Cell(decimals(value, digits), value) if math.isfinite(value) else Cell(NONE)
+
+
+def mean_cell(mean: float, sd: float, *, partial: bool = False) -> Cell:
+    """Return the cell of a mean and a standard deviation, sorted by the mean."""
+    mark: Literal["", "partial"] = "partial" if partial else ""
+    if not math.isfinite(mean):
+        return Cell(NONE, mark=mark)
+    spread = f" ± {decimals(sd, 1)}" if math.isfinite(sd) else ""
+    return Cell(decimals(mean, 1) + spread, mean, mark)
 
 
 def without_side(names: pd.Series) -> pd.Series:
     """Return the names of structures without left or right, so that the two sides share one."""
-    return names.str.replace(r"^(left|right)[ _-]+", "", case=False, regex=True)
+    return names.str.replace(SIDE, "", case=False, regex=True)
 
 
-def _laid_out(tidy: pd.DataFrame) -> RegionTable:
-    columns = tidy[["measure", "units", "reference"]].drop_duplicates()
-    groups, parts = [], []
-    for measure, units, reference in columns.itertuples(index=False):
-        is_ppm = units == "ppm"
-        title = SHOWN_MEASURES[measure.lower()]
-        groups.append(Group(title, "ppb" if is_ppm else str(units), reference))
-        part = tidy[(tidy["measure"] == measure) & (tidy["reference"] == reference)]
-        parts.append((part, 1000.0 if is_ppm else 1.0))
-    rows = []
-    for name in dict.fromkeys(tidy["name"]):
-        cells = [_measured(part[part["name"] == name], factor) for part, factor in parts]
-        volumes = _volumes(parts[0][0][parts[0][0]["name"] == name])
-        rows.append(Row(str(name), (*cells, volumes)))
-    return RegionTable((*groups, Group("Volume", "mm³")), tuple(rows))
-
-
-def _measured(rows: pd.DataFrame, factor: float) -> tuple[Cell, ...]:
-    cells = {
-        side: Cell(_mean_and_sd(mean * factor, sd * factor), coverage < FULL_COVERAGE)
-        for side, mean, sd, coverage in rows[["side", "mean", "sd", "coverage"]].itertuples(
-            index=False
-        )
-    }
-    return _sides(cells)
-
-
-def _volumes(rows: pd.DataFrame) -> tuple[Cell, ...]:
-    pairs = rows[["side", "volume_mm3"]].itertuples(index=False)
-    return _sides({side: Cell("–" if pd.isna(v) else f"{v:.0f}") for side, v in pairs})
-
-
-def _sides(cells: dict[str, Cell]) -> tuple[Cell, ...]:
-    """Return the cells of left and right; a structure of both sides has one."""
-    if cells and not {"L", "R"} & cells.keys():
-        return (next(iter(cells.values())),)
-    return cells.get("L", Cell("–")), cells.get("R", Cell("–"))
-
-
-def _mean_and_sd(mean: float, sd: float) -> str:
-    if pd.isna(mean):
-        return "–"
-    spread = "" if pd.isna(sd) else f" ± {sd:.1f}"
-    return f"{mean:.1f}{spread}".replace("-", "−")
+SIDE = r"^(left|right)[ _-]+"
+"""How the name of a structure of one side begins, in small or large letters."""

@@ -43,6 +43,45 @@ index,name,hemisphere,measure,units,reference,mean,median,sd,p05,p95,n_voxels,vo
 16,Brain-Stem,B,Chimap,ppm,whole brain,0.9,0,0.015,0,0,100,20000,0.5
 """.replace(",", "\t")
 
+LESIONS = """\
+index,volume_mm3,x_mm,y_mm,z_mm,location,lobe,ventricle_distance_mm,chi_ppm_mean,chi_ppm_sd,\
+chi_ppm_n_voxels,r2star_per_s_mean,r2star_per_s_sd,r2star_per_s_n_voxels
+1,1250.4,19.6,-23.1,22.1,periventricular,insula,2.5,-0.0567,0.0012,20,20.01,3.88,20
+2,62.6,-25.8,0.2,20.9,deep white,frontal,6.12,n/a,n/a,0,n/a,n/a,0
+3,20,1,2,3,n/a,parietal,16.0,0.031,n/a,1,18,n/a,1
+""".replace(",", "\t")
+
+MORPHOMETRY = """\
+name,hemisphere,measure,value,units,normalised,source
+grey matter,B,volume,640.25,mL,701.5,bids-qsm
+white matter,B,volume,505.75,mL,554.1,bids-qsm
+cortex,B,thickness,2.512,mm,n/a,bids-qsm
+frontal,L,thickness,2.6,mm,n/a,bids-qsm
+T2 lesions,B,volume,1.333,mL,1.46,bids-qsm
+T2 lesions,B,number,3,1,n/a,bids-qsm
+enhancing lesions,B,volume,0.05,mL,0.0548,bids-qsm
+enhancing lesions,B,number,1,1,n/a,bids-qsm
+thalamus,L,volume,7.04,mL,7.5,FreeSurfer
+cortex,B,thickness,2.45,mm,n/a,FreeSurfer
+""".replace(",", "\t")
+
+CHECKS = """\
+check;name;hemisphere;value;low;high;units;passed;sentence
+volume;caudate;L;3.52;1.8;6.5;mL;True;Left caudate: volume 3.52 mL, as expected.
+volume;caudate;R;0.9;1.8;6.5;mL;False;Right caudate: volume 0.9 mL, expected 1.8 to 6.5: small.
+voxels at the edge;caudate;L;0;0;0;;True;Left caudate: voxels at the edge 0, as expected.
+volume asymmetry;caudate;B;-0.162;-0.4;0.4;;True;Caudate: volume asymmetry -0.162, as expected.
+right beyond left;caudate;B;27.392;2;n/a;mm;True;Caudate: right beyond left 27.4 mm, as expected.
+R2*;lateral ventricle;L;1234.5;n/a;12;1/s;False;Left lateral ventricle: R2* 1.23e+03 1/s: tissue.
+""".replace(";", "\t")
+
+FILES = {
+    "stats.tsv": TABLE,
+    "lesions.tsv": LESIONS,
+    "morphometry.tsv": MORPHOMETRY,
+    "quality.tsv": CHECKS,
+}
+
 
 @pytest.fixture
 def series_record() -> SeriesRecord:
@@ -61,7 +100,12 @@ def series_record() -> SeriesRecord:
             FigureRecord("Maps", "R2*", "In 1/s.", ("figures/r2star.png",)),
         ),
         reference=ReferenceRecord("lateral ventricles", 0.0041, 0.0183, 8120),
-        tables=(TableRecord("stats", "stats.tsv", "DesikanKilliany"),),
+        tables=(
+            TableRecord("stats", "stats.tsv", "DesikanKilliany"),
+            TableRecord("quality", "quality.tsv", "DesikanKilliany"),
+            TableRecord("lesion_table", "lesions.tsv"),
+            TableRecord("morphometry", "morphometry.tsv"),
+        ),
         has_t1w=True,
         has_phase=True,
         seconds=141.2,
@@ -90,10 +134,11 @@ def bare_record(series_record: SeriesRecord) -> SeriesRecord:
 
 @pytest.fixture
 def output_dir(tmp_path: Path) -> Path:
-    """An output folder with the pictures and the table of ``series_record``."""
+    """An output folder with the pictures and the tables of ``series_record``."""
     (tmp_path / "figures").mkdir()
     png = mosaic(np.eye(8, dtype=np.float32)[..., None] * np.ones(8), np.eye(4), MAGNITUDE)
     for name in ("chi", "a", "b", "r2star"):
         (tmp_path / "figures" / f"{name}.png").write_bytes(png)
-    (tmp_path / "stats.tsv").write_text(TABLE, encoding="utf-8")
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
     return tmp_path

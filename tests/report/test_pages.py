@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import dataclasses
 import io
 import re
@@ -21,6 +22,7 @@ from bids_qsm.report.record import (
 )
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
+TSV: dict[str, str] = {"delimiter": "\t", "lineterminator": "\n"}
 HOSTILE = "\"'><img src=x onerror=alert(1)><script>alert(2)</script>{{ 7*7 }}&amp;"
 
 
@@ -117,9 +119,16 @@ def test_headings_descend_one_level_at_a_time(
 
 
 def test_names_from_data_are_escaped(series_record: SeriesRecord, output_dir: Path) -> None:
-    row = f"\n9\t{HOSTILE}\tL\tChimap\tppm\t{HOSTILE}\t1\t1\t1\t1\t1\t1\t1\t1\n"
-    table = (output_dir / "stats.tsv").read_text(encoding="utf-8").splitlines()[0] + row
-    (output_dir / "hostile.tsv").write_text(table.replace('"', '""'), encoding="utf-8")
+    tables = []
+    for table in series_record.tables:
+        rows = list(csv.DictReader((output_dir / table.path).open(encoding="utf-8"), **TSV))
+        texts = ("name", "location", "lobe", "check", "sentence", "reference", "source")
+        with (output_dir / f"hostile-{table.path}").open("w", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), **TSV)
+            writer.writeheader()
+            for row in rows:
+                writer.writerow(row | {key: HOSTILE for key in texts if key in row})
+        tables.append(TableRecord(table.key, f"hostile-{table.path}", HOSTILE))
     record = dataclasses.replace(
         series_record,
         name=HOSTILE,
@@ -131,15 +140,17 @@ def test_names_from_data_are_escaped(series_record: SeriesRecord, output_dir: Pa
             FigureRecord(HOSTILE, HOSTILE, HOSTILE, ("figures/chi.png",)),
         ),
         reference=ReferenceRecord(HOSTILE, 0.0, 0.0, 1),
-        tables=(TableRecord("stats", "hostile.tsv", HOSTILE),),
+        tables=tuple(tables),
         outputs=(HOSTILE,),
     )
     page = Page(subject_page(HOSTILE, [record, series_record], output_dir))
     assert len(page.all("script")) == 1
     assert len(page.all("img")) == 5
     assert not [a for _, a in page.elements if any(name.startswith("on") for name in a)]
-    assert page.text.count("<script>alert(2)</script>{{ 7*7 }}&amp;") > 15
+    assert page.text.count("<script>alert(2)</script>{{ 7*7 }}&amp;") > 40
     assert "49" not in page.text
+    # in what is named after them, too
+    assert f"Table: Regional values, {HOSTILE}" in [a.get("aria-label") for _, a in page.elements]
 
 
 def test_what_is_missing_is_said(
@@ -175,7 +186,7 @@ def test_summary_warnings_values_and_parameters_are_shown(
         "1 warning",
         "The phase scale was guessed.",
         "45.6 ± 12.3",
-        "relative to lateral ventricles",
+        "χ is relative to lateral ventricles: 4.1 ± 18.3 ppb over 8120 voxels",
         "7 of 7",
         "quality_threshold = 0.37",
         "1 min 05 s",
@@ -183,6 +194,37 @@ def test_summary_warnings_values_and_parameters_are_shown(
         "doi:10.1002/mrm.30006",
     ):
         assert expected in text
+
+
+def test_cells_hold_what_they_are_sorted_by(series_record: SeriesRecord, output_dir: Path) -> None:
+    text = subject_page("01", [series_record], output_dir)
+    tables = re.findall(r"<table class=\"values sortable\">.*?</table>", text, re.DOTALL)
+    assert len(tables) == 6
+    heads = [re.findall(r'data-column="(\d)"', table) for table in tables]
+    assert [sorted(map(int, head)) for head in heads] == [
+        list(range(n)) for n in (7, 8, 4, 5, 4, 5)
+    ]
+    regions, lesions, load, volumes, thickness, checks = tables
+    assert '<td data-value="21.44">21.4 ± 2.0</td>' in regions
+    assert '<td>–<sup title="measured in part">†</sup></td>' in regions
+    assert '<td colspan="2" class="both" data-value="20.0">20.0 ± 2.0<sup' in regions
+    assert '<td class="text">periventricular</td>' in lesions
+    assert '<td data-value="1.333">1.33</td>' in load
+    assert '<td data-value="701.5">701.5</td>' in volumes
+    assert '<td data-value="2.512">2.51</td>' in thickness
+    assert '<td class="text"><span class="verdict failed">failed</span></td>' in checks
+
+
+def test_every_part_of_the_page_is_in_the_navigation_in_its_order(
+    series_record: SeriesRecord, output_dir: Path
+) -> None:
+    page = page_of(series_record, output_dir=output_dir)
+    places = [a["id"] for tag, a in page.elements if tag == "section"]
+    links = [
+        a["href"] for a in page.all("a") if (a["href"] or "").startswith(("#s1", "#references"))
+    ]
+    assert links == [f"#{place}" for place in places]
+    assert places[3:8] == ["s1-table", "s1-lesions", "s1-tissues", "s1-checks", "s1-consensus"]
 
 
 def test_several_series_are_listed_in_the_navigation(
