@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from bids_qsm.report.consensus import ChecklistItem, consensus_checklist
 from bids_qsm.report.methods import (
@@ -21,8 +17,9 @@ from bids_qsm.report.methods import (
     step_name,
 )
 from bids_qsm.report.record import FigureRecord, SeriesRecord
-from bids_qsm.report.references import CITATION, REFERENCES, cited_keys
+from bids_qsm.report.references import REFERENCES, cited_keys
 from bids_qsm.report.series_tables import TableSection, table_sections
+from bids_qsm.report.templates import as_html, page_environment, png_uri, resource
 
 NO_PHASE = (
     "This series has no phase: there is no field, no susceptibility map (χ) and nothing derived "
@@ -89,13 +86,7 @@ def subject_page(subject: str, records: Sequence[SeriesRecord], output_dir: Path
     """
     views = [_view(record, place, output_dir) for place, record in enumerate(records, start=1)]
     cited = sorted({key for view in views for key in cited_keys(view.methods_markdown)})
-    environment = Environment(
-        loader=PackageLoader("bids_qsm", "resources/report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.globals.update(
         step_name=step_name, method_name=method_name, parameter_texts=parameter_texts
     )
@@ -104,8 +95,8 @@ def subject_page(subject: str, records: Sequence[SeriesRecord], output_dir: Path
         subject=subject,
         views=views,
         references=[(key, REFERENCES[key]) for key in cited],
-        style=_resource("report.css"),
-        script=_resource("report.js") + _resource("tables.js"),
+        style=resource("report.css"),
+        script=resource("report.js") + resource("tables.js"),
     )
 
 
@@ -132,7 +123,7 @@ def _view(record: SeriesRecord, place: int, output_dir: Path) -> SeriesView:
         sections=_sections(record.figures, key, output_dir),
         tables=table_sections(record, key, output_dir),
         checklist=consensus_checklist(record),
-        methods=_as_html(body),
+        methods=as_html(body, heading="h4"),
         methods_markdown=methods_text(
             record.steps, version=record.version, reference=record.reference
         ),
@@ -168,31 +159,4 @@ def _picture(output_dir: Path, path: str) -> Picture:
         content = (output_dir / path).read_bytes()
     except OSError:
         return Picture(None, f"The picture {path} is missing.")
-    encoded = base64.b64encode(content).decode("ascii")
-    return Picture(f"data:image/png;base64,{encoded}", "")
-
-
-def _as_html(text: str) -> Markup:
-    """Return methods text as HTML: headings, paragraphs, code and links to the references."""
-    blocks = []
-    for block in text.split("\n\n"):
-        heading = block.startswith("## ")
-        content = str(escape(block.removeprefix("## ")))
-        content = re.sub(r"`([^`]*)`", r"<code>\1</code>", content)
-        content = CITATION.sub(_links, content)
-        blocks.append(f"<h4>{content}</h4>" if heading else f"<p>{content}</p>")
-    return Markup("\n".join(blocks))
-
-
-def _links(citation: re.Match[str]) -> str:
-    links = (
-        f'<a href="#ref-{key}">{escape(REFERENCES[key].short)}</a>' if key in REFERENCES else key
-        for key in citation.group(1).split("; @")
-    )
-    return f"({'; '.join(links)})"
-
-
-def _resource(name: str) -> Markup:
-    """Return a file of the package, which is not escaped."""
-    folder = resources.files("bids_qsm") / "resources" / "report"
-    return Markup((folder / name).read_text(encoding="utf-8"))
+    return Picture(png_uri(content), "")
