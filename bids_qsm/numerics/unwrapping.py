@@ -15,13 +15,8 @@ from scipy import ndimage
 
 from bids_qsm.numerics.geometry import Bool, Float32, bounding_box, place
 from bids_qsm.numerics.poisson import solve_poisson, wrapped_steps
-from bids_qsm.numerics.romeo import (
-    edge_costs,
-    grow_regions,
-    mean_weights,
-    predict_phase,
-    unwrap_in_time,
-)
+from bids_qsm.numerics.romeo import edge_costs, grow_regions, mean_weights
+from bids_qsm.numerics.unwrapping_in_time import predict_phase, unwrap_in_time
 
 _TURN = 2 * np.pi
 _LARGEST_RATIO = 3.0
