@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -16,9 +17,17 @@ Float64 = NDArray[np.float64]
 REACH_MM = 6.0
 """How far from the atlas' structures a voxel may still belong to one."""
 LEAST_DOUBT_MM, DOUBT_OF_RADIUS = 0.7, 0.25
-BACKGROUND_QUANTILES = (0.05, 0.35, 0.65, 0.9)
-"""Where in the T1w's brightness the background's classes begin: fluid, grey, mixed, white."""
+BACKGROUND_QUANTILES = (0.05, 0.4, 0.9)
+"""Where in the T1w's brightness the background's classes begin: fluid, grey, white."""
 NEIGHBOURS_MM = 0.8
+PLAUSIBLE = 1e-3
+"""Expectation below which a label has no neighbours to draw."""
+SHARES = (0.125, 0.375, 0.625, 0.875)
+"""How much of a mixed voxel may be the first of its two classes."""
+LEAST_PAIR = 0.002
+"""Expectation of both classes, multiplied, below which no voxel is mixed of them."""
+UNLIKE_SHARES = 0.2
+"""How far the shares of χ, whose voxels are larger and lie otherwise, may be from the T1w's."""
 NOISE = (0.02, 0.004)
 """Least deviation of T1w (of white matter's brightness) and of χ (ppm)."""
 USUAL_VOXELS = 20.0
@@ -35,6 +44,15 @@ class _Features:
     complete: Bool
 
 
+@dataclass(frozen=True)
+class _Part:
+    """The box around a class: its shape, which of the fitted voxels it has, and where in it."""
+
+    shape: tuple[int, ...]
+    which: NDArray[np.int64]
+    places: tuple[NDArray[np.int64], ...]
+
+
 def fit_to_appearance(
     priors: Float32,
     contrasts: Contrasts,
@@ -45,9 +63,12 @@ def fit_to_appearance(
 ) -> Float32:
     """Return the probability of each label, given where an atlas expects it and how it looks.
 
-    Each label has one Gaussian of T1w and χ together, what lies around has four.  Their means and
-    covariances are fitted by expectation-maximisation, starting from where the atlas is sure.
-    Neighbours draw a voxel to their label (mean field).
+    Each label has one Gaussian of T1w and χ together, what lies around has three.  A voxel is
+    taken as two halves, each of which belongs to a class as the atlas expects it; where the two
+    differ it is a mixture of unknown shares, and goes to the class with the larger one: borders
+    come to lie half way between what is on either side.  Means and covariances are fitted to the
+    unmixed voxels by expectation-maximisation, starting from where the atlas is sure.  Neighbours
+    draw a voxel to their label (mean field).
 
     Parameters
     ----------
@@ -73,7 +94,8 @@ def fit_to_appearance(
     References
     ----------
     Van Leemput et al. 1999, 10.1109/42.811270; Ashburner & Friston 2005,
-    10.1016/j.neuroimage.2005.02.018.
+    10.1016/j.neuroimage.2005.02.018; mixed voxels: Van Leemput et al. 2003,
+    10.1109/TMI.2002.806587.
     """
     voxel_mm = contrasts.t1w.geometry.voxel_mm
     expected = priors.sum(axis=0)
@@ -86,21 +108,22 @@ def fit_to_appearance(
     features = _features(contrasts, region)
     means, covariances = _first_guess(prior, features)
     n_labels, n_background = len(prior), len(means) - len(prior)
+    parts = _parts(np.concatenate([prior, background[None]]), region, voxel_mm)
     shares = np.full(n_background, 1 / n_background)
     posterior = np.concatenate([prior, background * shares[:, None]])
     pull = np.zeros_like(posterior)
     for iteration in range(iterations):
         expected_now = np.concatenate([prior, background * shares[:, None]])
         logarithm = np.log(expected_now / expected_now.sum(axis=0) + 1e-6) + coupling * pull
-        logarithm += _log_likelihood(features, means, covariances)
-        posterior = np.exp(logarithm - logarithm.max(axis=0))
-        posterior /= posterior.sum(axis=0)
+        drawn = np.exp(logarithm - logarithm.max(axis=0))
+        drawn /= drawn.sum(axis=0)
+        posterior, unmixed = _posteriors(drawn, features, means, covariances)
         if iteration < iterations - 3:  # the last ones settle the neighbours
-            certain = np.concatenate([posterior[:n_labels] * prior, posterior[n_labels:]])
+            certain = np.concatenate([unmixed[:n_labels] * prior, unmixed[n_labels:]])
             means, covariances = _fitted(certain, features, means, covariances)
             weights = posterior[n_labels:].sum(axis=1)
             shares = weights / weights.sum()
-        pull = _pull_of_neighbours(posterior, n_labels, region, voxel_mm)
+        pull = _pull_of_neighbours(posterior, parts, voxel_mm)
     fitted = np.zeros_like(priors)
     for label in range(n_labels):
         fitted[label][region] = posterior[label]
@@ -166,32 +189,124 @@ def _fitted(
     return new_means, new_covariances
 
 
-def _log_likelihood(features: _Features, means: Float64, covariances: Float64) -> Float64:
-    """Return the logarithm of each class' density in each voxel, with what is known there."""
-    out = np.empty((len(means), len(features.values)))
-    for here, used in ((features.complete, features.values.shape[1]), (~features.complete, 1)):
-        if not here.any():
-            continue
-        values = features.values[here, :used]
-        for k, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
-            part = covariance[:used, :used]
-            off = values - mean[:used]
-            distance = np.einsum("vi,ij,vj->v", off, np.linalg.inv(part), off)
-            out[k, here] = -0.5 * (np.minimum(distance, OUTLIER) + np.log(np.linalg.det(part)))
-    return out
+def _posteriors(
+    expected: Float64, features: _Features, means: Float64, covariances: Float64
+) -> tuple[Float64, Float64]:
+    """Return each class' probability in each voxel (classes, voxels), and that of it alone.
+
+    The first has the voxels of which more than half is of the class, the second those that are
+    not mixed.
+    """
+    by_t1w, by_both = _densities(means, covariances)
+    posterior, unmixed = _shared(
+        np.ascontiguousarray(expected.T),
+        features.values,
+        features.complete & (features.values.shape[1] > 1),
+        by_t1w,
+        by_both,
+        np.array(SHARES) > 0.5,
+    )
+    return posterior.T, unmixed.T
+
+
+def _densities(means: Float64, covariances: Float64) -> tuple[Float64, Float64]:
+    """Return what tells the densities of classes (a, a) and of mixtures (a, b) by their shares.
+
+    By the T1w alone it is the mean, the precision and the logarithm of the variance; by both
+    the two means, the precisions' matrix (three) and the logarithm of the determinant.
+    """
+    n, n_contrasts = means.shape
+    share = np.array([0.0, *SHARES])  # 0: the class alone
+    a, b = (slice(None), None), (None, slice(None))
+    mean = np.multiply.outer(means[a], 1 - share) + np.multiply.outer(means[b], share)
+    spread = np.multiply.outer(covariances[a], 1 - share) + np.multiply.outer(covariances[b], share)
+    mean, spread = np.moveaxis(mean, -1, 2), np.moveaxis(spread, -1, 2)
+    variance = spread[..., 0, 0]
+    by_t1w = np.stack([mean[..., 0], 1 / variance, np.log(variance)], axis=-1)
+    if n_contrasts == 1:
+        return by_t1w, np.zeros((n, n, len(share), 6))
+    unlike = UNLIKE_SHARES * (means[a][..., 1] - means[b][..., 1])
+    spread[:, :, 1:, 1, 1] += np.square(unlike)[..., None]
+    precision = np.linalg.inv(spread)
+    parts = [mean[..., 0], mean[..., 1], precision[..., 0, 0], precision[..., 0, 1]]
+    parts += [precision[..., 1, 1], np.log(np.linalg.det(spread))]
+    return by_t1w, np.stack(parts, axis=-1)
+
+
+@numba.njit(cache=True)
+def _far(value, other, both, by_t1w, by_both):  # type: ignore[no-untyped-def]
+    """Return the squared Mahalanobis distance, and the logarithm of the determinant."""
+    if not both:
+        off = value - by_t1w[0]
+        return by_t1w[1] * off * off, by_t1w[2]
+    off, off_chi = value - by_both[0], other - by_both[1]
+    crossed = 2 * by_both[3] * off * off_chi
+    return by_both[2] * off * off + crossed + by_both[4] * off_chi * off_chi, by_both[5]
+
+
+@numba.njit(parallel=True, cache=True)
+def _shared(expected, values, complete, by_t1w, by_both, is_second):  # type: ignore[no-untyped-def]
+    """Return probabilities (voxels, classes) of what a voxel mostly is, and of what it is alone."""
+    n_voxels, n_classes = expected.shape
+    mostly = np.zeros((n_voxels, n_classes))
+    alone = np.zeros((n_voxels, n_classes))
+    n_shares = len(is_second)
+    for v in numba.prange(n_voxels):
+        value, other, both = values[v, 0], values[v, -1], complete[v]
+        top = -np.inf
+        for a in range(n_classes):
+            far, spread = _far(value, other, both, by_t1w[a, a, 0], by_both[a, a, 0])
+            alone[v, a] = -0.5 * (min(far, OUTLIER) + spread)
+            top = max(top, alone[v, a])
+        for a in range(n_classes):
+            alone[v, a] = expected[v, a] ** 2 * np.exp(alone[v, a] - top)
+            mostly[v, a] = alone[v, a]
+        for a in range(n_classes):
+            for b in range(a):
+                pair = expected[v, a] * expected[v, b]
+                if pair < LEAST_PAIR:
+                    continue
+                for s in range(n_shares):
+                    far, spread = _far(
+                        value, other, both, by_t1w[a, b, s + 1], by_both[a, b, s + 1]
+                    )
+                    weight = 2 * pair / n_shares * np.exp(-0.5 * (far + spread) - top)
+                    mostly[v, b if is_second[s] else a] += weight
+        total = mostly[v].sum()
+        mostly[v] /= total
+        alone[v] /= total
+    return mostly, alone
+
+
+def _parts(expected: Float64, region: Bool, voxel_mm: tuple[float, ...]) -> list[_Part]:
+    """Return the box of each label, with room for its neighbours, and of the background."""
+    voxels = np.argwhere(region)
+    margin = np.ceil(4 * NEIGHBOURS_MM / np.array(voxel_mm)).astype(int)
+    parts = []
+    for one in expected:
+        own = voxels[one > PLAUSIBLE] if (one > PLAUSIBLE).any() else voxels[:1]
+        first = own.min(axis=0) - margin
+        last = own.max(axis=0) + margin + 1
+        which = np.flatnonzero(((voxels >= first) & (voxels < last)).all(axis=1))
+        parts.append(_Part(tuple(last - first), which, tuple((voxels[which] - first).T)))
+    return parts
 
 
 def _pull_of_neighbours(
-    posterior: Float64, n_labels: int, region: Bool, voxel_mm: tuple[float, ...]
+    posterior: Float64, parts: list[_Part], voxel_mm: tuple[float, ...]
 ) -> Float64:
     """Return how much of each class is around a voxel; the background's classes are one."""
     sigma = [NEIGHBOURS_MM / v for v in voxel_mm]
-    out = np.empty_like(posterior)
-    image = np.zeros(region.shape, np.float32)
-    for label in range(n_labels):
-        image[region] = posterior[label]
-        out[label] = ndimage.gaussian_filter(image, sigma)[region]
-    image[:] = 1
-    image[region] = posterior[n_labels:].sum(axis=0)
-    out[n_labels:] = ndimage.gaussian_filter(image, sigma)[region]
+    out = np.zeros_like(posterior)
+    n_labels = len(parts) - 1
+    for label, part in enumerate(parts):
+        is_label = label < n_labels
+        image = np.full(part.shape, 0 if is_label else 1, np.float32)
+        own = posterior[label] if is_label else posterior[n_labels:].sum(axis=0)
+        image[part.places] = own[part.which]
+        around = ndimage.gaussian_filter(image, sigma, mode="nearest")[part.places]
+        if is_label:
+            out[label, part.which] = around
+        else:
+            out[n_labels:, part.which] = around
     return out
