@@ -19,6 +19,7 @@ from bids_qsm.statistics.expressions import (
     formula_columns,
     listed,
     row_names,
+    split,
     typed_column,
     unknown_column,
 )
@@ -284,7 +285,7 @@ def contrast(design: Design, text: str | Sequence[str]) -> Contrast:
     ValueError
         If it names nothing of the design, is no such sum, or is zero or redundant.
     """
-    parts = _split(text) if isinstance(text, str) else [str(part) for part in text]
+    parts = split(text, ",") if isinstance(text, str) else [str(part) for part in text]
     name = text if isinstance(text, str) else ", ".join(parts)
     weights = np.concatenate([_rows_of(design, part.strip()) for part in parts] or [np.zeros((0,))])
     if not weights.size or not weights.any(axis=1).all():
@@ -292,18 +293,6 @@ def contrast(design: Design, text: str | Sequence[str]) -> Contrast:
     if np.linalg.matrix_rank(weights) < len(weights):
         raise ValueError(f"the parts of the contrast {name!r} depend on each other: leave one out.")
     return Contrast(name, weights, "t" if len(weights) == 1 else "F")
-
-
-def _split(text: str) -> list[str]:
-    """Split at commas outside brackets."""
-    parts, depth = [""], 0
-    for sign in text:
-        depth += (sign in "([") - (sign in ")]")
-        if sign == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += sign
-    return [part for part in parts if part.strip()]
 
 
 def _rows_of(design: Design, part: str) -> Float64:

@@ -60,6 +60,18 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def split(text: str, separator: str) -> list[str]:
+    """Return the parts of a text between separators that stand outside brackets."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in "([") - (sign in ")]")
+        if sign == separator and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return [part for part in parts if part.strip()]
+
+
 def unknown_column(where: str, name: str, columns: Iterable[object]) -> ValueError:
     """Return the error that names a column that is not there, and those that are."""
     there = listed(columns, 40)
