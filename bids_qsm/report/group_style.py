@@ -31,6 +31,8 @@ WIDTH_IN = 7.2
 """Of a chart with several panels: the two columns of a journal."""
 NARROW_IN = 4.8
 MAX_COLUMNS = 4
+MOST_COUNTED = 4096
+"""Colours of a chart; pictures with more are written without a palette."""
 
 INK = "#1a2027"
 MUTED = "#55606d"
@@ -139,7 +141,7 @@ def as_chart(draw: Callable[P, Figure]) -> Callable[P, Chart]:
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Chart:
         with matplotlib.style.context(["default", dict(STYLE)]):
             figure = draw(*args, **kwargs)
-            return Chart(encode_png(rasterised(figure)), svg_of(figure))
+            return Chart(png_of(rasterised(figure)), svg_of(figure))
 
     return drawn
 
@@ -149,6 +151,15 @@ def rasterised(figure: Figure) -> Image.Image:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def png_of(image: Image.Image) -> bytes:
+    """Return the bytes of a PNG, with a palette unless it has as many colours as a map."""
+    if image.getcolors(MOST_COUNTED) is not None:
+        return encode_png(image)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=9)
+    return buffer.getvalue()
 
 
 def svg_of(figure: Figure) -> bytes:
