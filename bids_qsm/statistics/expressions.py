@@ -316,14 +316,19 @@ def typed_column(table: pd.DataFrame, name: str, *, as_levels: bool = False) -> 
 
 
 def row_names(table: pd.DataFrame) -> list[str]:
-    """Return what to call the rows in a sentence: the participants, with their sessions."""
+    """Return what to call the rows in a sentence, each name once."""
+    return list(dict.fromkeys(name_of_each_row(table)))
+
+
+def name_of_each_row(table: pd.DataFrame) -> list[str]:
+    """Return the participant of each row, with the session where there is one."""
     if "participant_id" not in table.columns:
         return [f"row {label}" for label in table.index]
     names = table["participant_id"].astype(str)
     if "session_id" in table.columns:
         session = table["session_id"].astype("object").where(table["session_id"].notna(), "n/a")
         names = names + session.map(lambda s: "" if str(s) in ("", "n/a") else f" {s}")
-    return list(dict.fromkeys(names))
+    return list(names)
 
 
 def subset(table: pd.DataFrame, condition: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
