@@ -69,7 +69,7 @@ def least_squares(matrix: Float64, outcomes: Float64) -> Fit:
         Householder's, and the same for any number of threads.
     """
     y = outcomes.reshape(len(outcomes), -1)
-    q, r = _orthogonal(matrix)
+    q, r = orthogonal(matrix)
     coefficients = solve_triangular(r, np.einsum("np,nk->pk", q, y))
     residuals = y - np.einsum("np,pk->nk", matrix, coefficients)
     inverse_r = solve_triangular(r, np.eye(len(r)))
@@ -85,7 +85,7 @@ def least_squares(matrix: Float64, outcomes: Float64) -> Fit:
     )
 
 
-def _orthogonal(matrix: Float64) -> tuple[Float64, Float64]:
+def orthogonal(matrix: Float64) -> tuple[Float64, Float64]:
     """Return an orthonormal basis of the columns, and the triangle that gives them back."""
     n, p = matrix.shape
     q, r = np.zeros((n, p)), np.zeros((p, p))
