@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bids_qsm.report.group_style import structure_labels
-from bids_qsm.report.numbers import common_decimals, interval_text, number_text, p_text
+from bids_qsm.report.numbers import common_decimals, number_text, p_text
 from bids_qsm.report.tables import NONE, SHOWN_MEASURES, Cell, Column, Row, Table, decimals
 
 LARGEST = 500
@@ -27,6 +27,8 @@ TITLES: Mapping[str, str] = {
     "fwhm_mm": "FWHM (mm)",
     "group_a": "group A",
     "group_b": "group B",
+    "a": "A",
+    "b": "B",
     "hedges_g": "Hedges g",
     "icc_2_1": "ICC(2,1)",
     "icc_3_1": "ICC(3,1)",
@@ -34,23 +36,23 @@ TITLES: Mapping[str, str] = {
     "loa_upper": "upper limit",
     "mad": "mean abs. difference",
     "mad_percent": "mean abs. difference (%)",
-    "mean_a": "mean A",
-    "mean_b": "mean B",
     "n": "n",
     "n_a": "n A",
     "n_b": "n B",
+    "p_holm": "p (Holm)",
+    "p_welch": "p (Welch)",
     "q_fdr": "q (FDR)",
+    "r2_after": "R² after",
+    "r2_before": "R² before",
     "r_squared": "R²",
     "sd": "SD",
-    "sd_a": "SD A",
-    "sd_b": "SD B",
     "sd_between": "SD between",
     "sd_within": "SD within",
-    "structure": "structure",
     "volume_mm3": "volume (mm³)",
 }
 """Titles of columns that are not their names with spaces."""
 IS_P = re.compile(r"[pq](_|$)")
+IS_MEAN = re.compile(r"mean(_|$)")
 
 
 def data_table(
@@ -61,8 +63,9 @@ def data_table(
     """Return a data frame as it is read.
 
     The first column names the rows; a ``hemisphere`` is joined to the structure.  Two columns
-    ``x_low`` and ``x_high`` become one interval.  Numbers of a column have the same decimals among
-    the rows of one unit where that is possible; p and q values (``p``, ``q``, ``p_...``) their own.
+    ``x_low`` and ``x_high`` become one interval, ``mean...`` and ``sd...`` one mean ± SD.  Numbers
+    of a column have the same decimals among the rows of one unit where that is possible; p and q
+    values (``p``, ``q``, ``p_...``) their own.
 
     Parameters
     ----------
@@ -89,31 +92,42 @@ def data_table(
     frame = _with_sides(frame)
     names = [name for name in titles if name in frame.columns]
     corner, *others = names
-    intervals = {name.removesuffix("_low") for name in others if f"{_stem(name)}_high" in others}
+    taken = {partner for name in others if (partner := _partner(name)) in others}
     made = []
     for name in others:
-        if name.endswith("_high") and name.removesuffix("_high") in intervals:
+        if name in taken:
             continue
-        stem = name.removesuffix("_low")
-        is_interval = name.endswith("_low") and stem in intervals
-        title = titles[name] or _title(stem, is_interval)
-        cells = _intervals(frame, stem, units) if is_interval else _cells(frame[name], name, units)
+        partner = _partner(name)
+        is_pair = partner in taken
+        title = titles[name] or (_pair_title(name) if is_pair else _title(name))
+        make = _pairs if is_pair else _cells
+        cells = make(frame[[name, partner] if is_pair else [name]], units)
         made.append((Column(title, is_text=_is_text(frame[name])), cells))
     heads = frame[corner].map(lambda value: NONE if pd.isna(value) else str(value))
     rows = tuple(
         Row(head, tuple((cells[place],) for _, cells in made)) for place, head in enumerate(heads)
     )
-    corner_title = titles[corner] or _title(corner, is_interval=False)
+    corner_title = titles[corner] or _title(corner)
     return Table(corner_title, tuple(column for column, _ in made), rows)
 
 
-def _stem(name: str) -> str:
-    return name.removesuffix("_low") if name.endswith("_low") else ""
+def _partner(name: str) -> str:
+    """Return the column that is shown in one with this one, if it is there; or nothing."""
+    if name.endswith("_low"):
+        return f"{name.removesuffix('_low')}_high"
+    if IS_MEAN.match(name):
+        return f"sd{name.removeprefix('mean')}"
+    return ""
 
 
-def _title(name: str, is_interval: bool) -> str:
-    if is_interval and name != "ci":
-        return f"{_title(name, is_interval=False)}, CI"
+def _pair_title(name: str) -> str:
+    if IS_MEAN.match(name):
+        return f"mean ± SD {_title(name.removeprefix('mean').lstrip('_'))}".strip()
+    stem = name.removesuffix("_low")
+    return _title(stem) if stem == "ci" else f"{_title(stem)}, CI"
+
+
+def _title(name: str) -> str:
     if name in TITLES:
         return TITLES[name]
     if IS_P.match(name) and len(name) > 2:
@@ -150,7 +164,10 @@ def _is_text(values: pd.Series) -> bool:
     return not pd.api.types.is_numeric_dtype(values)
 
 
-def _cells(values: pd.Series, name: str, units: pd.Series) -> list[Cell]:
+def _cells(frame: pd.DataFrame, units: pd.Series) -> list[Cell]:
+    """Return the cells of one column."""
+    name = frame.columns[0]
+    values = frame[name]
     if pd.api.types.is_bool_dtype(values):
         return [Cell("yes" if value else "no") for value in values]
     if _is_text(values):
@@ -159,7 +176,7 @@ def _cells(values: pd.Series, name: str, units: pd.Series) -> list[Cell]:
     if IS_P.match(name):
         texts = [p_text(value) for value in numbers]
     else:
-        places = _places(values.to_frame(), units)
+        places = _places(frame, units)
         texts = [_text(value, place) for value, place in zip(numbers, places, strict=True)]
     return [
         Cell(text, float(value)) if math.isfinite(value) else Cell(NONE)
@@ -167,17 +184,17 @@ def _cells(values: pd.Series, name: str, units: pd.Series) -> list[Cell]:
     ]
 
 
-def _intervals(frame: pd.DataFrame, stem: str, units: pd.Series) -> list[Cell]:
-    columns = frame[[f"{stem}_low", f"{stem}_high"]]
-    ends, places = columns.to_numpy(np.float64, na_value=np.nan), _places(columns, units)
+def _pairs(frame: pd.DataFrame, units: pd.Series) -> list[Cell]:
+    """Return the cells of two columns in one: an interval, or a mean and a standard deviation."""
+    both, places = frame.to_numpy(np.float64, na_value=np.nan), _places(frame, units)
+    is_interval = frame.columns[0].endswith("_low")
     cells = []
-    for (low, high), place in zip(ends, places, strict=True):
-        if not math.isfinite(low) and not math.isfinite(high):
-            cells.append(Cell(NONE))
-        elif place is None:
-            cells.append(Cell(f"[{number_text(low)}, {number_text(high)}]", float(low)))
-        else:
-            cells.append(Cell(interval_text(low, high, place), float(low)))
+    for pair, place in zip(both, places, strict=True):
+        one, other = (_text(float(value), place) for value in pair)
+        text = f"[{one}, {other}]" if is_interval else f"{one} ± {other}"
+        known = math.isfinite(pair[0])
+        nothing = not (known or math.isfinite(pair[1]))
+        cells.append(Cell(NONE if nothing else text, float(pair[0]) if known else None))
     return cells
 
 

@@ -146,6 +146,8 @@ def _draw_limits(ax: Axes, limits: pd.Series, columns: LimitColumns, factor: flo
     heights = []
     for middle, low, high, style in lines:
         height = float(limits[middle]) * factor
+        if not np.isfinite(height):
+            continue
         heights.append(height)
         ax.axhline(height, color=INK, linewidth=1.1, linestyle=style)
         if low in limits and high in limits and np.isfinite([limits[low], limits[high]]).all():
@@ -238,8 +240,8 @@ def tolerance_shares(
     *,
     tolerance: str = "tolerance",
     share: str = "share",
-    low: str | None = None,
-    high: str | None = None,
+    low: str = "share_low",
+    high: str = "share_high",
     series: str | None = None,
     series_order: Sequence[str] | None = None,
     units: str = "mm",
@@ -252,8 +254,8 @@ def tolerance_shares(
         A row for each tolerance (and series).
     tolerance, share : str
         Columns; shares run from 0 to 1.
-    low, high : str, optional
-        Columns of the shares' interval.
+    low, high : str
+        Columns of the shares' interval, which is drawn where the table has them.
     series : str, optional
         Column of what is compared, such as the structure or the pair of methods.
     series_order : sequence of str, optional
@@ -270,7 +272,7 @@ def tolerance_shares(
         If a column is missing, nothing is left to draw, or a share is not within 0 and 1.
     """
     needed = [c for c in (tolerance, share, series) if c is not None]
-    for column in (*needed, *(c for c in (low, high) if c is not None)):
+    for column in needed:
         values_of(table, column)
     table = table.dropna(subset=needed)
     refuse_empty(table, "the chart of shares within tolerances")
@@ -290,7 +292,7 @@ def tolerance_shares(
             percent = 100 * float(row[share])
             ax.bar(at, percent, 0.92 * breadth, color=colour_of(order), alpha=0.85)
             top = percent
-            if low is not None and high is not None:
+            if {low, high} <= row.keys():
                 top = 100 * float(row[high])
                 ax.plot([at, at], [100 * float(row[low]), top], color=INK, linewidth=1)
             if bars <= 24:

@@ -136,8 +136,8 @@ def ladder_of_powers(
     name: str,
     *,
     transform: str = "transform",
-    normal: str = "normal_quantile",
-    observed: str = "value",
+    normal: str = "expected",
+    observed: str = "observed",
     p_values: Mapping[str, float] | None = None,
     suggested: str | None = None,
 ) -> Figure:

@@ -22,6 +22,7 @@ def results() -> pd.DataFrame:
             "units": ["ppm", "ppm", "1/s"],
             "n_a": [37, 36, 37],
             "mean_a": [0.1071, 0.0921, 35.62],
+            "sd_a": [0.0183, 0.02, 4.61],
             "difference": [0.0153, np.nan, -1.61],
             "ci_low": [0.0063, np.nan, -3.4],
             "ci_high": [0.0243, np.nan, 0.2],
@@ -31,7 +32,7 @@ def results() -> pd.DataFrame:
     )
 
 
-IN_UNITS = ("mean_a", "difference", "ci_low", "ci_high")
+IN_UNITS = ("mean_a", "sd_a", "difference", "ci_low", "ci_high")
 
 
 def test_titles_sides_and_units() -> None:
@@ -39,7 +40,7 @@ def test_titles_sides_and_units() -> None:
     assert table.corner == "structure"
     assert [row.name for row in table.rows] == ["Putamen L", "Putamen R", "Putamen L"]
     assert [c.title for c in table.columns] == [
-        "measure", "units", "n A", "mean A", "difference", "95 % CI", "p (welch)", "converged",
+        "measure", "units", "n A", "mean ± SD A", "difference", "95 % CI", "p (Welch)", "converged",
     ]  # fmt: skip
     assert column(table, "measure") == ["χ", "χ", "R2*"]
     assert column(table, "units") == ["ppb", "ppb", "1/s"]
@@ -48,10 +49,10 @@ def test_titles_sides_and_units() -> None:
 
 def test_numbers_of_one_unit_share_their_decimals() -> None:
     table = data_table(results(), in_units=IN_UNITS)
-    assert column(table, "mean A") == ["107", "92", "35.6"]
+    assert column(table, "mean ± SD A") == ["107 ± 18", "92 ± 20", "35.6 ± 4.6"]
     assert column(table, "difference") == ["15.3", "–", "−1.61"]
     assert column(table, "95 % CI") == ["[6.3, 24.3]", "–", "[−3.40, 0.20]"]
-    assert column(table, "p (welch)") == ["0.00003", "–", "0.030"]
+    assert column(table, "p (Welch)") == ["0.00003", "–", "0.030"]
     assert column(table, "n A") == ["37", "36", "37"]
     assert column(table, "converged") == ["yes", "yes", "no"]
 
@@ -59,7 +60,7 @@ def test_numbers_of_one_unit_share_their_decimals() -> None:
 def test_values_stay_in_ppm_where_nothing_is_said() -> None:
     table = data_table(results())
     assert column(table, "units") == ["ppm", "ppm", "1/s"]
-    assert column(table, "mean A")[0] == "0.107"
+    assert column(table, "mean ± SD A")[0] == "0.107 ± 0.018"
 
 
 def test_cells_are_sorted_by_their_numbers() -> None:
@@ -87,6 +88,16 @@ def test_intervals_of_other_columns() -> None:
     table = data_table(frame)
     assert [c.title for c in table.columns] == ["ICC(2,1)", "ICC(2,1), CI"]
     assert column(table, "ICC(2,1), CI") == ["[0.800, 0.950]"]
+
+
+def test_a_mean_with_its_interval_and_deviation() -> None:
+    frame = pd.DataFrame(
+        {"name": ["a"], "mean": 9.51, "mean_low": 8.0, "mean_high": 11.0, "sd": 1.5}
+    )
+    table = data_table(frame)
+    assert [c.title for c in table.columns] == ["mean ± SD", "mean, CI"]
+    assert column(table, "mean, CI") == ["[8.0, 11.0]"]
+    assert column(table, "mean ± SD") == ["9.51 ± 1.50"]
 
 
 def test_long_tables_are_cut() -> None:

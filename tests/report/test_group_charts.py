@@ -96,7 +96,7 @@ def ladder() -> pd.DataFrame:
     names = [HOSTILE, "square", "identity", "root", "log", "a", "b", "c", "d"]
     return pd.DataFrame(
         [
-            {"transform": name, "normal_quantile": float(i), "value": i + 0.1 * k}
+            {"transform": name, "expected": float(i), "observed": i + 0.1 * k}
             for k, name in enumerate(names)
             for i in range(5)
         ]
@@ -138,7 +138,9 @@ CHARTS: dict[str, Callable[[], Chart]] = {
     "ladder": lambda: ladder_of_powers(ladder(), HOSTILE, suggested="log", p_values={"log": 0.5}),
     "Bland-Altman": lambda: bland_altman(POINTS, LIMITS, CHI, panel=None),
     "agreement": lambda: agreement(POINTS, LINES, "first", "second", CHI, CHI, panel=None),
-    "tolerances": lambda: tolerance_shares(SHARES, series="pair"),
+    "tolerances": lambda: tolerance_shares(
+        SHARES.assign(share_low=0.1, share_high=0.95), series="pair"
+    ),
     "courses": lambda: courses(COURSES, CHI, group="group"),
     "curves": lambda: curves(POWER, "n", "power", HOSTILE, "power", series="effect", target=0.8),
 }
