@@ -121,10 +121,10 @@ def _partner(name: str) -> str:
 
 
 def _pair_title(name: str) -> str:
-    if IS_MEAN.match(name):
-        return f"mean ± SD {_title(name.removeprefix('mean').lstrip('_'))}".strip()
-    stem = name.removesuffix("_low")
-    return _title(stem) if stem == "ci" else f"{_title(stem)}, CI"
+    if name.endswith("_low"):
+        stem = name.removesuffix("_low")
+        return _title(stem) if stem == "ci" else f"{_title(stem)}, CI"
+    return f"mean ± SD {_title(name.removeprefix('mean').lstrip('_'))}".strip()
 
 
 def _title(name: str) -> str:
