@@ -201,6 +201,14 @@ def tukey(moments: GroupMoments, level: float = 0.95) -> dict[tuple[int, int], d
     }
 
 
+def tukey_p(t: Float64, groups: int, df: Float64) -> Float64:
+    """Return the p values of t statistics of pairs of groups, for all pairs together."""
+    q = np.abs(t) * np.sqrt(2)
+    return np.array(
+        [studentized_range_sf(float(x), groups, float(f)) for x, f in zip(q, df, strict=True)]
+    )
+
+
 def games_howell(
     moments: GroupMoments, level: float = 0.95
 ) -> dict[tuple[int, int], dict[str, Float64]]:

@@ -377,10 +377,19 @@ def subset(table: pd.DataFrame, condition: str) -> tuple[pd.DataFrame, tuple[str
     kept = table[chosen & ~missing]
     if not len(kept):
         raise ValueError(f"{where} holds for none of the {len(table)} rows.")
-    sentences = [f"{len(kept)} of {len(table)} rows are in the subset {condition!r}."]
+    sentences = [f"{_size(kept)} of {_size(table)} {_unit(table)} are in the subset {condition!r}."]
     if missing.any():
+        lost = table[missing]
         sentences.append(
-            f"{counted(int(missing.sum()), 'row')} without a value for it: "
-            f"{listed(row_names(table[missing]), 5)}."
+            f"{counted(_size(lost), _unit(table)[:-1])} without a value for it: "
+            f"{listed(row_names(lost), 5)}."
         )
     return kept, tuple(sentences)
+
+
+def _unit(table: pd.DataFrame) -> str:
+    return "subjects" if "participant_id" in table.columns else "rows"
+
+
+def _size(table: pd.DataFrame) -> int:
+    return table["participant_id"].nunique() if "participant_id" in table.columns else len(table)

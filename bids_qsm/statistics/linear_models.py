@@ -1,14 +1,16 @@
-"""One linear model: an outcome on a formula."""
+"""Linear models of one formula: all of one model, or contrasts on many outcomes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bids_qsm.statistics.designs import Design, build_design, restrict
+from bids_qsm.statistics.designs import Contrast, Design, build_design, contrast, restrict
 from bids_qsm.statistics.expressions import (
     counted,
     formula_columns,
@@ -17,6 +19,7 @@ from bids_qsm.statistics.expressions import (
     typed_column,
 )
 from bids_qsm.statistics.leastsquares import Fit, Robust, estimates, joint_test, least_squares
+from bids_qsm.statistics.multiplicity import fdr, holm
 
 Float64 = NDArray[np.float64]
 
@@ -99,6 +102,98 @@ def fit_model(
         _summary(design, y, fit, robust),
         design.left_out,
     )
+
+
+def contrast_table(
+    table: pd.DataFrame,
+    outcomes: str | Sequence[str],
+    formula: str,
+    contrasts: Mapping[str, str] | Sequence[str] | str,
+    *,
+    robust: Robust | None = None,
+    level: float = 0.95,
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Test contrasts of one formula on many outcomes.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row for each subject.
+    outcomes : str or sequence of str
+        Columns or expressions, such as the values of structures.
+    formula : str
+        Right-hand side.
+    contrasts : mapping of str to str, or sequence of str
+        Contrasts as in :func:`bids_qsm.statistics.designs.contrast`, by their names.
+    robust, level
+        As in :func:`fit_model`.
+
+    Returns
+    -------
+    DataFrame
+        One row for each outcome and contrast: ``outcome, contrast, kind, n, estimate,
+        estimate_low, estimate_high, se, statistic`` (t or F), ``df_contrast, df_residual, p,
+        partial_r2``, and ``q_fdr, p_holm`` over the outcomes; no estimate for F.
+    tuple of str
+        Sentences on rows that were left out, and on outcomes that could not be fitted.
+
+    Raises
+    ------
+    ValueError
+        With one sentence, as in :func:`bids_qsm.statistics.designs.build_design`.
+    """
+    wanted = [outcomes] if isinstance(outcomes, str) else list(outcomes)
+    given = [contrasts] if isinstance(contrasts, str) else contrasts
+    asked = dict(given) if isinstance(given, Mapping) else {text: text for text in given}
+    if not wanted or not asked:
+        raise ValueError("the model needs at least one outcome and one contrast.")
+    whole = build_design(table, formula)
+    hypotheses = {name: contrast(whole, text) for name, text in asked.items()}
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    for outcome in wanted:
+        values = outcome_values(table, outcome)
+        known = np.isfinite(values[whole.rows])
+        lost = "" if known.all() else without(table, whole, values, outcome)
+        try:
+            design = restrict(whole, known, lost)
+            check_outcome(values[design.rows], outcome)
+        except ValueError as error:
+            if len(wanted) == 1:
+                raise
+            notes.append(f"{outcome}: {error}")
+            continue
+        notes += design.left_out
+        fit = least_squares(design.matrix, values[design.rows])
+        for name, hypothesis in hypotheses.items():
+            first = {"outcome": outcome, "contrast": name}
+            rows.append(first | _tested(fit, hypothesis, robust, level))
+    if not rows:
+        raise ValueError(notes[-1])
+    result = pd.DataFrame(rows)
+    groups = result.groupby("contrast", sort=False)["p"]
+    result["q_fdr"] = groups.transform(lambda p: fdr(p.to_numpy()))
+    result["p_holm"] = groups.transform(lambda p: holm(p.to_numpy()))
+    return result, tuple(dict.fromkeys(notes))
+
+
+def _tested(fit: Fit, hypothesis: Contrast, robust: Robust | None, level: float) -> dict[str, Any]:
+    q = len(hypothesis.weights)
+    f, p = joint_test(fit, hypothesis.weights, robust=robust)
+    row: dict[str, Any] = {"kind": hypothesis.kind, "n": len(fit.matrix)}
+    row |= dict.fromkeys(["estimate", "estimate_low", "estimate_high", "se"], np.nan)
+    row |= {"statistic": float(f[0]), "df_contrast": q, "df_residual": fit.df, "p": float(p[0])}
+    row["partial_r2"] = float(f[0] * q / (f[0] * q + fit.df))
+    if hypothesis.kind == "t":
+        found = estimates(fit, hypothesis.weights, robust=robust, level=level)
+        row |= {
+            "estimate": found.value.item(),
+            "estimate_low": found.low.item(),
+            "estimate_high": found.high.item(),
+            "se": found.se.item(),
+            "statistic": found.t.item(),
+        }
+    return row
 
 
 def outcome_values(table: pd.DataFrame, outcome: str) -> Float64:

@@ -121,8 +121,8 @@ def compare_groups(
         (:func:`anova.hedges_g`), and with covariates ``n_adjusted, adjusted_difference,
         adjusted_difference_low, adjusted_difference_high, t_adjusted, p_adjusted,
         q_fdr_adjusted, p_holm_adjusted``; with more than two groups also Tukey's and Games and
-        Howell's tests.  ``anova`` has the columns of :func:`anova.one_way`, ``q_fdr, p_holm``, and
-        with covariates ``f_adjusted, df_adjusted, p_adjusted, q_fdr_adjusted, p_holm_adjusted``.
+        Howell's tests and ``p_tukey_adjusted``.  ``anova`` has the columns of
+        :func:`anova.one_way`, ``q_fdr, p_holm``, and with covariates ``f_adjusted, df_adjusted, p_adjusted, q_fdr_adjusted, p_holm_adjusted``.
         Corrections are over the structures of one measure and reference, sides and means of both
         sides apart, for each pair of groups.
 
@@ -147,7 +147,7 @@ def compare_groups(
     people[group], lost = _group_labels(people, group)
     known = people[group].notna().to_numpy()
     people, matrix = people[known].reset_index(drop=True), values.to_numpy()[known]
-    labels, said = _labels(people, group, reference_group)
+    labels, said = group_order(people, group, reference_group)
     moments = anova.group_moments(matrix, people[group].astype(str).to_numpy(), labels)
     adjusted, notes = None, (*joined, *lost, *said, *_thin(moments, labels, outcomes))
     if formula.strip():
@@ -185,10 +185,20 @@ def _group_labels(people: pd.DataFrame, group: str) -> tuple[pd.Series, tuple[st
     return text.astype(object), (sentence,)
 
 
-def _labels(
+def group_order(
     people: pd.DataFrame, group: str, reference: str | None
 ) -> tuple[list[str], tuple[str, ...]]:
-    """Return the groups with the reference first, and what was assumed."""
+    """Return the groups with the reference first, and what was assumed.
+
+    Parameters
+    ----------
+    people : DataFrame
+        ``participant_id`` and the groups, as text.
+    group : str
+        Column of the groups.
+    reference : str, optional
+        As ``reference_group`` of :func:`compare_groups`.
+    """
     members = people.drop_duplicates(["participant_id", group])
     sizes = members[group].value_counts()
     labels = sorted(map(str, sizes.index))
@@ -377,6 +387,10 @@ def _pairs_table(
         if adjusted is not None:
             pair = adjusted.pairs[a, b]
             cells |= {"n_adjusted": adjusted.n} | pair
+            if several:
+                cells["p_tukey_adjusted"] = anova.tukey_p(
+                    pair["t_adjusted"], len(labels), adjusted.df
+                )
             cells |= _corrected(pair["p_adjusted"], family, "_adjusted")
         for test in after:
             cells |= test[a, b]

@@ -116,12 +116,17 @@ def test_formula_that_cannot_be_is_told_in_a_sentence(
 def test_subset_keeps_the_rows(table: pd.DataFrame, condition: str, kept: list[int]) -> None:
     part, sentences = subset(table, condition)
     assert part["index"].tolist() == kept
-    assert sentences[0].startswith(f"{len(kept)} of 10 rows are in the subset")
+    assert sentences[0].startswith(f"{len(kept)} of 10 subjects are in the subset")
 
 
 def test_subset_says_whose_value_is_missing(table: pd.DataFrame) -> None:
     _, sentences = subset(table, "age < 50")
-    assert sentences[1:] == ("1 row without a value for it: sub-02.",)
+    assert sentences[1:] == ("1 subject without a value for it: sub-02.",)
+    _, sentences = subset(table.drop(columns="participant_id"), "age < 5")
+    assert sentences == (
+        "3 of 10 rows are in the subset 'age < 5'.",
+        "1 row without a value for it: row 2.",
+    )
 
 
 @pytest.mark.parametrize(

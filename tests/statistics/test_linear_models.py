@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
 from numpy import log  # noqa: F401 (statsmodels finds it here)
+from statsmodels.stats.multitest import multipletests
 
-from bids_qsm.statistics.linear_models import fit_model, outcome_values
+from bids_qsm.statistics.linear_models import contrast_table, fit_model, outcome_values
 
 
 @pytest.fixture
@@ -76,6 +77,59 @@ def test_standardised_coefficients_are_those_of_z_scores(table: pd.DataFrame) ->
         z[name] = (z[name] - z[name].mean()) / z[name].std()
     theirs = fit_model(z, "chi_ppb", "age + lesion_ml + treated").coefficients
     np.testing.assert_allclose(found["standardised"][1:], theirs["coefficient"][1:], rtol=1e-9)
+
+
+@pytest.mark.parametrize("robust", [None, "HC3"])
+def test_contrasts_on_many_outcomes_equal_statsmodels(
+    table: pd.DataFrame, robust: str | None
+) -> None:
+    table.loc[[2, 5], "lesion_ml"] = np.nan
+    outcomes = ["chi_ppb", "log(lesion_ml)"]
+    contrasts = {"SP": "SP - RR", "course": "course", "slopes": "age, treated"}
+    found, notes = contrast_table(
+        table,
+        outcomes,
+        "course + age + treated",
+        contrasts,
+        robust=robust,  # type: ignore[arg-type]
+    )
+    assert notes == ("2 rows left out for want of log(lesion_ml): sub-02, sub-05.",)
+    data = table.assign(treated=table["treated"] * 1)
+    for outcome in outcomes:
+        model = smf.ols(f"{outcome} ~ course + age + treated", data).fit()
+        if robust:
+            model = model.get_robustcov_results(robust, use_t=True)
+        rows = found[found["outcome"] == outcome].set_index("contrast")
+        test = model.t_test([0, -1, 1, 0, 0])
+        low, high = test.conf_int()[0]
+        expected = [test.effect.item(), low, high, test.tvalue.item(), test.pvalue.item()]
+        names = ["estimate", "estimate_low", "estimate_high", "statistic", "p"]
+        np.testing.assert_allclose(rows.loc["SP", names].to_list(), expected, rtol=1e-8)
+        for name, weights in (("course", np.eye(5)[1:3]), ("slopes", np.eye(5)[3:])):
+            joint = model.f_test(weights)
+            expected = [joint.fvalue, joint.pvalue, model.df_resid]
+            values = rows.loc[name, ["statistic", "p", "df_residual"]].to_list()
+            np.testing.assert_allclose(values, expected, rtol=1e-8)
+        if not robust:
+            smaller = smf.ols(f"{outcome} ~ age + treated", data).fit()
+            partial = 1 - model.ssr / smaller.ssr
+            assert rows.loc["course", "partial_r2"] == pytest.approx(partial, rel=1e-8)
+    for _, family in found.groupby("contrast"):
+        q = multipletests(family["p"], method="fdr_bh")[1]
+        np.testing.assert_allclose(family["q_fdr"], q)
+
+
+def test_outcomes_that_cannot_be_fitted_are_told(table: pd.DataFrame) -> None:
+    table["same"] = 2
+    found, notes = contrast_table(table, ["chi_ppb", "same"], "age", "age")
+    assert found["outcome"].tolist() == ["chi_ppb"]
+    assert notes == ("same: the outcome 'same' is the same (2) in all 95 rows used.",)
+    with pytest.raises(ValueError, match="the outcome 'same' is the same"):
+        contrast_table(table, "same", "age", "age")
+    with pytest.raises(ValueError, match="'sex' is no sum of the design's terms"):
+        contrast_table(table, "chi_ppb", "age", "sex")
+    with pytest.raises(ValueError, match="at least one outcome and one contrast"):
+        contrast_table(table, [], "age", "age")
 
 
 def test_rows_without_outcome_are_named(table: pd.DataFrame) -> None:

@@ -117,6 +117,9 @@ def test_three_groups_equal_scipy_and_statsmodels() -> None:
         tukey = stats.tukey_hsd(*samples).pvalue  # in the alphabet: HC, MS, NMO
         expected = [tukey[1, 0], tukey[2, 0], tukey[2, 1]]
         np.testing.assert_allclose(pairs["p_tukey"], expected, atol=1e-9)
+        q = np.abs(difference.tvalue.item()) * np.sqrt(2)
+        p = stats.studentized_range.sf(q, 3, model.df_resid)
+        assert pairs["p_tukey_adjusted"].iloc[2] == pytest.approx(p, abs=1e-9)
 
 
 def test_corrections_are_over_the_structures_of_a_measure(table: pd.DataFrame) -> None:

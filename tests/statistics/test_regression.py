@@ -114,8 +114,8 @@ def test_subset_is_analysed_again(table: pd.DataFrame) -> None:
     assert row["n_after"] == len(young)
     assert row["p_after"] == pytest.approx(model.pvalues["chi_ppb"], rel=1e-9)
     assert found.notes[:2] == (
-        f"{len(young)} of 95 rows are in the subset 'age < 50'.",
-        "1 row without a value for it: sub-02.",
+        f"{len(young)} of 95 subjects are in the subset 'age < 50'.",
+        "1 subject without a value for it: sub-02.",
     )
 
 
