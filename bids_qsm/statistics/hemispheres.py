@@ -158,7 +158,9 @@ def _weights(side: pd.DataFrame, name: str) -> pd.Series | float:
     return side[by]
 
 
-def outcomes_of(table: pd.DataFrame, value: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def outcomes_of(
+    table: pd.DataFrame, value: str, *, repeated: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Turn a tidy table into a matrix of subjects by outcomes.
 
     Parameters
@@ -167,6 +169,8 @@ def outcomes_of(table: pd.DataFrame, value: str) -> tuple[pd.DataFrame, pd.DataF
         Tidy, as from :func:`bids_qsm.statistics.collection.collect`.
     value : str
         Column of the values, such as ``mean``.
+    repeated : bool
+        Whether participants may have several sessions and series.
 
     Returns
     -------
@@ -190,7 +194,7 @@ def outcomes_of(table: pd.DataFrame, value: str) -> tuple[pd.DataFrame, pd.DataF
         )
     table = with_keys(table)
     rows, columns = present(table, SUBJECT_KEYS), present(table, OUTCOME_KEYS)
-    _refuse_repeated(table, rows[1:], columns)
+    _refuse_repeated(table, rows[1:], columns, by=rows if repeated else rows[:1])
     order = present(table, ["atlas", "measure", "reference", "index", "hemisphere", "name"])
     table = table.sort_values(order, kind="stable")
     row = table.groupby(rows, observed=True, sort=True).ngroup().to_numpy()
@@ -207,9 +211,11 @@ def outcomes_of(table: pd.DataFrame, value: str) -> tuple[pd.DataFrame, pd.DataF
     )
 
 
-def _refuse_repeated(table: pd.DataFrame, rows: list[str], columns: list[str]) -> None:
+def _refuse_repeated(
+    table: pd.DataFrame, rows: list[str], columns: list[str], by: list[str]
+) -> None:
     """Refuse a participant with two values of one outcome, and say which to choose from."""
-    twice = table[table.duplicated(["participant_id", *columns], keep=False)]
+    twice = table[table.duplicated([*by, *columns], keep=False)]
     if not len(twice):
         return
     first = twice.iloc[0]
@@ -224,7 +230,9 @@ def _refuse_repeated(table: pd.DataFrame, rows: list[str], columns: list[str]) -
     )
 
 
-def wide_table(table: pd.DataFrame, value: str = "mean") -> tuple[pd.DataFrame, pd.DataFrame]:
+def wide_table(
+    table: pd.DataFrame, value: str = "mean", *, repeated: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return one row for each subject, session and series, with a column for each outcome.
 
     Parameters
@@ -233,6 +241,8 @@ def wide_table(table: pd.DataFrame, value: str = "mean") -> tuple[pd.DataFrame, 
         Tidy, as from :func:`bids_qsm.statistics.collection.collect`.
     value : str
         Column of the values.
+    repeated : bool
+        Whether participants may have several sessions and series.
 
     Returns
     -------
@@ -243,7 +253,7 @@ def wide_table(table: pd.DataFrame, value: str = "mean") -> tuple[pd.DataFrame, 
     DataFrame
         ``column`` with the ``measure``, ``units``, ``name``, ... of each outcome.
     """
-    values, subjects, outcomes = outcomes_of(table, value)
+    values, subjects, outcomes = outcomes_of(table, value, repeated=repeated)
     names = _column_names(outcomes)
     values.columns = pd.Index(names)
     table = with_keys(table)
@@ -283,21 +293,23 @@ def subject_columns(
 
 
 def _column_names(outcomes: pd.DataFrame) -> list[str]:
-    several = [key for key in present(outcomes, ["atlas", "reference"]) if _several(outcomes, key)]
+    several = {key: _several(outcomes, key) for key in present(outcomes, ["atlas", "reference"])}
     names = []
-    for _, row in outcomes.iterrows():
+    for place, (_, row) in enumerate(outcomes.iterrows()):
         parts = [str(row["name"])] + [str(row[k]) for k in present(outcomes, ["measure"])]
-        parts += [f"{'ref' if k == 'reference' else k}_{row[k]}" for k in several]
-        sided = row.get("hemisphere", "B")
-        if side_of(sided) != "B" and not _SIDE_IN_NAME.search(str(row["name"])):
-            parts.insert(0, side_of(sided))
+        for key, among in several.items():
+            if among[place]:
+                parts.append(f"{'ref' if key == 'reference' else key}_{row[key]}")
+        side = side_of(row.get("hemisphere", "B"))
+        if side != "B" and not _SIDE_IN_NAME.search(str(row["name"])):
+            parts.insert(0, side)
         first = parts[0][:1].lower() + parts[0][1:]
         names.append(re.sub(r"\W+", "_", "_".join([first, *parts[1:]])).strip("_"))
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = {name for name in names if names.count(name) > 1}
     return [f"{name}_{i}" if name in repeated else name for i, name in enumerate(names, start=1)]
 
 
-def _several(outcomes: pd.DataFrame, key: str) -> bool:
-    """Tell whether a measure stands with more than one value of the key."""
+def _several(outcomes: pd.DataFrame, key: str) -> list[bool]:
+    """Tell of each outcome whether its measure stands with more than one value of the key."""
     measures = outcomes["measure"] if "measure" in outcomes else pd.Series("", outcomes.index)
-    return bool((outcomes[key].groupby(measures).nunique() > 1).any())
+    return list(outcomes[key].groupby(measures).transform("nunique") > 1)

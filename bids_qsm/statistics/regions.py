@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bids_qsm.statistics import anova
-from bids_qsm.statistics.designs import Design, build_design, restrict
+from bids_qsm.statistics.adjusted_means import Adjusted, adjust
 from bids_qsm.statistics.expressions import (
     counted,
     formula_columns,
@@ -31,7 +31,7 @@ from bids_qsm.statistics.hemispheres import (
     subject_columns,
     with_keys,
 )
-from bids_qsm.statistics.leastsquares import Robust, estimates, joint_test, least_squares
+from bids_qsm.statistics.leastsquares import Robust
 from bids_qsm.statistics.multiplicity import fdr, holm
 
 Float64 = NDArray[np.float64]
@@ -62,18 +62,6 @@ class RegionComparison:
     pairs: pd.DataFrame
     anova: pd.DataFrame
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Adjusted:
-    """Results of the models with covariates, of shape (groups, k), by pair, and (k,)."""
-
-    means: dict[str, Float64]
-    pairs: dict[tuple[int, int], dict[str, Float64]]
-    f: Float64
-    p: Float64
-    df: Float64
-    n: Float64
 
 
 def compare_groups(
@@ -122,7 +110,8 @@ def compare_groups(
         adjusted_difference_low, adjusted_difference_high, t_adjusted, p_adjusted,
         q_fdr_adjusted, p_holm_adjusted``; with more than two groups also Tukey's and Games and
         Howell's tests and ``p_tukey_adjusted``.  ``anova`` has the columns of
-        :func:`anova.one_way`, ``q_fdr, p_holm``, and with covariates ``f_adjusted, df_adjusted, p_adjusted, q_fdr_adjusted, p_holm_adjusted``.
+        :func:`anova.one_way`, ``q_fdr, p_holm``, and with covariates ``f_adjusted, df_adjusted,
+        p_adjusted, q_fdr_adjusted, p_holm_adjusted``.
         Corrections are over the structures of one measure and reference, sides and means of both
         sides apart, for each pair of groups.
 
@@ -135,9 +124,10 @@ def compare_groups(
     if group not in table.columns:
         raise unknown_column("the comparison", group, table.columns)
     table = with_keys(table)
-    joined: tuple[str, ...] = ()
+    joined = _of_references(table)
     if hemispheres != "separate":
-        means, joined = bilateral_means(table)
+        means, one_sided = bilateral_means(table)
+        joined += one_sided
         table = means if hemispheres == "mean" else pd.concat([table[sides(table) != "B"], means])
     values, subjects, outcomes = outcomes_of(table, value)
     formula = covariates if isinstance(covariates, str) else " + ".join(covariates)
@@ -151,7 +141,7 @@ def compare_groups(
     moments = anova.group_moments(matrix, people[group].astype(str).to_numpy(), labels)
     adjusted, notes = None, (*joined, *lost, *said, *_thin(moments, labels, outcomes))
     if formula.strip():
-        adjusted, left_out = _adjust(people, matrix, group, labels, formula, robust, level)
+        adjusted, left_out = adjust(people, matrix, group, labels, formula, robust, level)
         notes = (*notes, *left_out)
     family = _families(outcomes)
     return RegionComparison(
@@ -160,6 +150,22 @@ def compare_groups(
         _anova_table(outcomes, moments, adjusted, family),
         tuple(dict.fromkeys(notes)),
     )
+
+
+def _of_references(table: pd.DataFrame) -> tuple[str, ...]:
+    """Say where subjects differ in what their susceptibility is relative to."""
+    if "reference" not in table or "measure" not in table:
+        return ()
+    pairs = table[["participant_id", "measure", "reference"]].drop_duplicates().astype(object)
+    sentences = []
+    for measure, rows in pairs.groupby("measure"):
+        references = rows["reference"].unique()
+        if len(references) > 1 and not rows["participant_id"].duplicated().any():
+            sentences.append(
+                f"subjects differ in the reference of {measure} ({listed(references, 4)}): each is "
+                "compared apart; process all subjects with the same reference."
+            )
+    return tuple(sentences)
 
 
 def _covariate_columns(formula: str, group: str, columns: list[str]) -> list[str]:
@@ -267,83 +273,11 @@ def _corrected(p: Float64, family: NDArray[np.intp], suffix: str = "") -> dict[s
     return {f"q_fdr{suffix}": q_fdr, f"p_holm{suffix}": p_holm}
 
 
-def _adjust(
-    people: pd.DataFrame,
-    matrix: Float64,
-    group: str,
-    labels: list[str],
-    formula: str,
-    robust: Robust | None,
-    level: float,
-) -> tuple[_Adjusted, tuple[str, ...]]:
-    """Fit ``group + covariates`` to all outcomes, those with the same subjects at once."""
-    coded = people.assign(**{group: pd.Series(people[group], dtype=object).map(labels.index)})
-    coded[group] = coded[group].map("g{:02d}".format)  # sorts as the labels stand
-    design = build_design(coded, f"`{group}` + {formula}")
-    outcomes = matrix[design.rows]
-    result = _empty(len(labels), matrix.shape[1])
-    notes = [f"in the adjusted models {sentence}" for sentence in design.left_out]
-    known = np.isfinite(outcomes)
-    patterns, of = np.unique(known, axis=1, return_inverse=True)
-    for number, keep in enumerate(patterns.T):
-        columns = np.flatnonzero(of.reshape(-1) == number)
-        try:
-            part = restrict(design, keep)
-        except ValueError as error:
-            notes.append(
-                f"{counted(len(columns), 'outcome')} with {counted(int(keep.sum()), 'subject')} "
-                f"could not be adjusted: {error}"
-            )
-            continue
-        _fill(result, part, outcomes[np.ix_(keep, columns)], columns, group, robust, level)
-    return result, tuple(notes)
-
-
-def _empty(groups: int, k: int) -> _Adjusted:
-    names = ("adjusted_mean", "adjusted_mean_low", "adjusted_mean_high")
-    means = {name: np.full((groups, k), np.nan) for name in names}
-    keys = ("adjusted_difference", "adjusted_difference_low", "adjusted_difference_high")
-    pairs = {
-        (a, b): {name: np.full(k, np.nan) for name in (*keys, "t_adjusted", "p_adjusted")}
-        for b, a in combinations(range(groups), 2)
-    }
-    return _Adjusted(means, pairs, *(np.full(k, np.nan) for _ in range(4)))
-
-
-def _fill(
-    result: _Adjusted,
-    design: Design,
-    outcomes: Float64,
-    columns: NDArray[np.intp],
-    group: str,
-    robust: Robust | None,
-    level: float,
-) -> None:
-    fit = least_squares(design.matrix, outcomes)
-    groups, p = len(result.means["adjusted_mean"]), design.matrix.shape[1]
-    places = design.terms[group]
-    coding = np.zeros((groups, p))
-    coding[np.arange(1, groups), places] = 1
-    at_mean = design.matrix.mean(axis=0)
-    at_mean[list(places)] = 0
-    found = estimates(fit, coding + at_mean, robust=robust, level=level)
-    for name, values in zip(result.means, (found.value, found.low, found.high), strict=True):
-        result.means[name][:, columns] = values
-    for (a, b), cells in result.pairs.items():
-        pair = estimates(fit, (coding[a] - coding[b])[None], robust=robust, level=level)
-        for name, values in zip(
-            cells, (pair.value, pair.low, pair.high, pair.t, pair.p), strict=True
-        ):
-            cells[name][columns] = values[0]
-    result.f[columns], result.p[columns] = joint_test(fit, coding[1:], robust=robust)
-    result.df[columns], result.n[columns] = fit.df, len(outcomes)
-
-
 def _groups_table(
     outcomes: pd.DataFrame,
     labels: list[str],
     moments: anova.GroupMoments,
-    adjusted: _Adjusted | None,
+    adjusted: Adjusted | None,
     level: float,
 ) -> pd.DataFrame:
     rows = []
@@ -367,7 +301,7 @@ def _pairs_table(
     outcomes: pd.DataFrame,
     labels: list[str],
     moments: anova.GroupMoments,
-    adjusted: _Adjusted | None,
+    adjusted: Adjusted | None,
     family: NDArray[np.intp],
     level: float,
 ) -> pd.DataFrame:
@@ -401,7 +335,7 @@ def _pairs_table(
 def _anova_table(
     outcomes: pd.DataFrame,
     moments: anova.GroupMoments,
-    adjusted: _Adjusted | None,
+    adjusted: Adjusted | None,
     family: NDArray[np.intp],
 ) -> pd.DataFrame:
     cells = anova.one_way(moments)

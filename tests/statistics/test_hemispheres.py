@@ -141,6 +141,7 @@ def test_wide_table_has_names_that_stand_in_formulas() -> None:
     several = pd.concat([table, table[table["measure"] == "Chimap"].assign(reference="wm")])
     names = wide_table(several)[1]["column"].tolist()
     assert "left_thalamus_Chimap_ref_csf" in names
+    assert "left_thalamus_R2starmap" in names
     assert len(set(names)) == len(names) == 18
     unsided = table.assign(name=table["name"].str.split(" ").str[1])
     assert "l_thalamus_Chimap" in wide_table(unsided)[0].columns

@@ -204,6 +204,20 @@ def test_structures_with_too_few_values_have_no_result(table: pd.DataFrame) -> N
     assert pairs["q_fdr"].notna().sum() == 10
 
 
+def test_subjects_with_different_references_are_told(table: pd.DataFrame) -> None:
+    chi = table["measure"] == "Chimap"
+    late = table["participant_id"] > "sub-19"
+    table.loc[chi & late, "reference"] = "whole brain"
+    found = compare_groups(table)
+    assert (
+        "subjects differ in the reference of Chimap (csf, whole brain): each is compared apart; "
+        "process all subjects with the same reference."
+    ) in found.notes
+    assert len(found.pairs) == 18
+    both = pd.concat([table, table[chi].assign(reference="none")])
+    assert not any("differ in the reference" in note for note in compare_groups(both).notes)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
