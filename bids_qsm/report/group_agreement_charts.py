@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bids_qsm.report.group_style import (
+    DENSE,
     INK,
     MUTED,
     NARROW_IN,
@@ -127,6 +128,7 @@ def bland_altman(
                 alpha=0.65,
                 linewidth=0,
                 label=level,
+                rasterized=len(points) > DENSE,
             )
         _draw_limits(ax, of_panel.iloc[0], columns, across.factor)
         heading(ax, name, "", count=len(rows))
@@ -219,7 +221,8 @@ def agreement(
         ends = np.array([min(x.min(), y.min()), max(x.max(), y.max())])
         ax.plot(ends, ends, color=MUTED, linewidth=1, linestyle=":", label="identity")
         size = float(np.clip(900 / len(rows), 4, 15))
-        ax.scatter(x, y, s=size, color=colour_of(0), alpha=0.6, linewidth=0)
+        dots = ax.scatter(x, y, s=size, color=colour_of(0), alpha=0.6, linewidth=0)
+        dots.set_rasterized(len(points) > DENSE)
         for order, level in enumerate(methods, start=1):
             for line in rows_of(rows_of(lines, panel, name), method, level).to_dict("records"):
                 slope, intercept = float(line[columns.slope]), float(line[columns.intercept])

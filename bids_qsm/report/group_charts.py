@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bids_qsm.report.group_style import (
+    DENSE,
     INK,
     MUTED,
     NARROW_IN,
@@ -119,7 +120,7 @@ def values_by_group(
             ]
             for order, sample in enumerate(samples):
                 at = place + (order + 0.5) / len(found) * 0.86 - 0.43
-                _distribution(ax, sample, at, 0.36 / len(found), order, kind)
+                _distribution(ax, sample, at, 0.36 / len(found), order, kind, len(table) > DENSE)
         _name_structures(ax, names, p_values or {})
         ax.set_ylabel(quantity.label)
     _group_legend(figure, axes[0], table, structure, group, found)
@@ -127,7 +128,13 @@ def values_by_group(
 
 
 def _distribution(
-    ax: Axes, sample: NDArray, at: float, half_width: float, order: int, kind: str
+    ax: Axes,
+    sample: NDArray,
+    at: float,
+    half_width: float,
+    order: int,
+    kind: str,
+    is_dense: bool,
 ) -> None:
     """Draw one violin or box with its points."""
     if not sample.size:
@@ -146,7 +153,7 @@ def _distribution(
     spread = half_width * (1.6 * _scattered(sample.size) - 0.8) * density
     size = float(np.clip(220 / sample.size, 2.5, 11))
     dots = ax.scatter(at + spread, sample, s=size, color=colour, marker=marker_of(order))
-    dots.set(alpha=0.55, linewidth=0)
+    dots.set(alpha=0.55, linewidth=0, rasterized=is_dense)
     ax.boxplot(
         [sample],
         positions=[at],

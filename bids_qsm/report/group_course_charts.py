@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from bids_qsm.report.group_style import (
+    DENSE,
     INK,
     MUTED,
     NARROW_IN,
@@ -91,14 +93,17 @@ def courses(
         rows = rows_of(table, panel, name)
         units = rows[unit].nunique()
         for order, level in enumerate(found):
-            _courses_of_group(ax, rows_of(rows, group, level), order, quantity, time, value, unit)
+            of_group = rows_of(rows, group, level)
+            lines = _courses_of_group(ax, of_group, order, quantity, time, value, unit)
+            for line in lines:
+                line.set_rasterized(len(table) > DENSE)
             ax.plot([], [], color=colour_of(order), marker=marker_of(order), label=level)
             if means is not None:
-                of_group = rows_of(rows_of(means, panel, name), group, level).sort_values(time)
-                at, factor = of_group[time].to_numpy(float), quantity.factor
-                ax.plot(at, of_group[value] * factor, color="white", linewidth=4.4)
-                ax.plot(at, of_group[value] * factor, color=colour_of(order), linewidth=2.6)
-                low, high = of_group[mean_low] * factor, of_group[mean_high] * factor
+                course = rows_of(rows_of(means, panel, name), group, level).sort_values(time)
+                at, factor = course[time].to_numpy(float), quantity.factor
+                ax.plot(at, course[value] * factor, color="white", linewidth=4.4)
+                ax.plot(at, course[value] * factor, color=colour_of(order), linewidth=2.6)
+                low, high = course[mean_low] * factor, course[mean_high] * factor
                 ax.fill_between(at, low, high, color=colour_of(order), alpha=0.25, linewidth=0)
         heading(ax, name, f"n = {units}, {len(rows)} values")
         ax.set(xlabel=time_label, ylabel=quantity.label)
@@ -114,10 +119,11 @@ def _courses_of_group(
     time: str,
     value: str,
     unit: str,
-) -> None:
+) -> list[Line2D]:
     faint = float(np.clip(8 / max(1, rows[unit].nunique()), 0.14, 0.45))
+    lines = []
     for _, course in rows.groupby(unit, sort=True):
-        ax.plot(
+        lines += ax.plot(
             course[time],
             course[value] * quantity.factor,
             color=colour_of(order),
@@ -126,6 +132,7 @@ def _courses_of_group(
             linewidth=0.8,
             alpha=faint,
         )
+    return lines
 
 
 @as_chart

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bids_qsm.report.group_style import (
+    DENSE,
     MUTED,
     Quantity,
     as_chart,
@@ -93,7 +94,8 @@ def scatter_with_fit(
             ordinate = rows[y].to_numpy(float) * y_quantity.factor
             size = float(np.clip(1500 / max(1, len(of_panel)), 4, 16))
             style = {"color": colour_of(order), "marker": marker_of(order), "label": level}
-            ax.scatter(abscissa, ordinate, s=size, alpha=0.6, linewidth=0, **style)
+            dots = ax.scatter(abscissa, ordinate, s=size, alpha=0.6, linewidth=0, **style)
+            dots.set_rasterized(len(table) > DENSE)
             _line_with_band(ax, abscissa, ordinate, colour_of(order), fit_level)
         heading(ax, name, (notes or {}).get(name, ""), count=len(of_panel))
         ax.set(xlabel=x_quantity.label, ylabel=y_quantity.label)

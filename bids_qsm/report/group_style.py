@@ -39,6 +39,8 @@ MUTED = "#55606d"
 GRID = "#e3e7ec"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B4A9E", "#8C6D1F")
 """Of groups, in their order (after Okabe and Ito, to be told apart by the colour-blind)."""
+DENSE = 3000
+"""Points of a chart; more are drawn as pixels in the SVG too, so that it stays small."""
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "p")
 """Of groups, so that they are told apart without colours too."""
 

@@ -83,7 +83,7 @@ VIEWS = (
     View("from above", 0.0, 90.0),
     View("from behind", 0.0, 0.0),
     View("from the left", -90.0, 0.0),
-    View("from the right, behind and above", 40.0, 28.0),
+    View("oblique", 40.0, 28.0),
 )
 
 

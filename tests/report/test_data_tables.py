@@ -96,7 +96,7 @@ def test_a_mean_with_its_interval_and_deviation() -> None:
     )
     table = data_table(frame)
     assert [c.title for c in table.columns] == ["mean ± SD", "mean, CI"]
-    assert column(table, "mean, CI") == ["[8.0, 11.0]"]
+    assert column(table, "mean, CI") == ["[8, 11]"]
     assert column(table, "mean ± SD") == ["9.51 ± 1.50"]
 
 

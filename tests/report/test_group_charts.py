@@ -193,6 +193,14 @@ def test_medians_and_points_are_those_of_the_table() -> None:
     ]
 
 
+def test_many_points_make_no_large_svg() -> None:
+    rng = np.random.default_rng(0)
+    many = pd.DataFrame({"x": rng.normal(size=20_000), "y": rng.normal(size=20_000)})
+    chart = scatter_with_fit(many, "x", "y", Quantity("x"), Quantity("y"))
+    assert len(chart.svg) < 500_000
+    assert b"data:image/png" in chart.svg
+
+
 def test_missing_values_are_left_out_and_counted() -> None:
     table = values()
     table.loc[[0, 1], "mean"] = np.nan
