@@ -51,11 +51,12 @@ def parser() -> argparse.ArgumentParser:
         "level",
         choices=("participant", "group"),
         help="participant: maps, labels, tables and a report for each subject; "
-        "group: one table over all subjects",
+        "group: tables over all subjects, comparisons, voxel-wise maps, and their page",
     )
     top.add_argument("--version", action="version", version=f"bids-qsm {__version__}")
     _add_selection(top.add_argument_group("what to process"))
     _add_methods(top.add_argument_group("how to process it"))
+    _add_group_level(top.add_argument_group("group level"))
     _add_resources(top.add_argument_group("resources"))
     _add_behaviour(top.add_argument_group("behaviour"))
     return top
@@ -158,6 +159,23 @@ def _add_methods(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _add_group_level(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--model",
+        type=Path,
+        metavar="FILE",
+        help="TOML file with the analyses to make (see docs/models.md); default: two groups of "
+        "participants.tsv are compared by structure and by voxel",
+    )
+    group.add_argument(
+        "--rescan",
+        nargs=2,
+        default=(),
+        metavar="SESSION",
+        help="two sessions without a change in between: adds the reliability of repeated scans",
+    )
+
+
 def _add_resources(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "-w",
@@ -233,6 +251,8 @@ def settings_from(words: Sequence[str] | None = None) -> Settings:
         If an argument makes no sense; ``SystemExit`` (2) where argparse finds it first.
     """
     a = parser().parse_args(words)
+    if a.level != "group" and (a.model or a.rescan):
+        raise CommandLineError("--model and --rescan are for the group level.")
     if a.config_file is None:
         processing = processing_from({}, a.preset)
     else:
@@ -263,6 +283,8 @@ def settings_from(words: Sequence[str] | None = None) -> Settings:
         random_seed=a.random_seed,
         verbosity=a.verbose,
         processing=processing,
+        models_file=None if a.model is None else a.model.absolute(),
+        rescan=tuple(f"ses-{label.removeprefix('ses-')}" for label in a.rescan),
     )
 
 

@@ -1,85 +1,274 @@
-"""The group level: what the participant level left, in one tidy table over all subjects."""
+"""The group level: tables over all subjects, the analyses that are asked for, and their page."""
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from bids_qsm import __version__
+from bids_qsm.analyses import KINDS
+from bids_qsm.analyses.cohort import Cohort, select
+from bids_qsm.analyses.result import Result
+from bids_qsm.anatomy.atlases import Atlas, load_atlas
 from bids_qsm.bids.dataset import check_output_dir
-from bids_qsm.bids.naming import entities_of, group_table_path
-from bids_qsm.bids.publishing import encode_json, encode_table, write_text
-from bids_qsm.bids.sidecars import STATISTICS_COLUMNS
-from bids_qsm.errors import NothingToDoError, UnreadableInputError
-from bids_qsm.report.record import record_from_json
+from bids_qsm.bids.naming import group_folder, group_report_path, group_table_path
+from bids_qsm.bids.publishing import encode_json, encode_table, unwritable, write_bytes, write_text
+from bids_qsm.bids.sidecars import MORPHOMETRY_COLUMNS, STATISTICS_COLUMNS
+from bids_qsm.errors import BidsQsmError, UnreadableInputError
+from bids_qsm.gathering import Gathered, gather
+from bids_qsm.images import encode_image
+from bids_qsm.models import Analysis, default_analyses, read_models
+from bids_qsm.report.group_page import FigureView, PageText, Section, TableView, group_page
+from bids_qsm.report.group_references import GROUP_REFERENCES
+from bids_qsm.report.references import REFERENCES
 from bids_qsm.settings import Settings
-from bids_qsm.statistics.collection import RegionTable, collect
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An analysis that could not be made, and why."""
+
+    name: str
+    sentence: str
 
 
 def run(settings: Settings) -> int:
-    """Collect the per-structure tables of all subjects and return the exit status."""
+    """Gather what there is of all subjects, make the analyses, and return the exit status."""
     check_output_dir(settings)
-    tables = list(region_tables(settings))
-    if not tables:
-        raise NothingToDoError(
-            f"{settings.output_dir}: there are no per-structure tables of the wanted subjects; "
-            "run the participant level first (with T1w images, which labels need)."
+    asked = None if settings.models_file is None else read_models(settings.models_file)
+    gathered = gather(settings)
+    atlases = _atlases(settings, gathered)
+    analyses, assumed = (
+        (asked, ()) if asked is not None else default_analyses(gathered.scans, settings.rescan)
+    )
+    _say(
+        f"{len(gathered.scans)} scans of {gathered.scans['participant_id'].nunique()} subjects, "
+        f"{len(gathered.regions)} rows"
+    )
+    if settings.dry_run:
+        for analysis in analyses:
+            _say(f"  {analysis.name}: {analysis.kind}")
+        return 0
+    write_tables(settings.output_dir, gathered)
+    paragraphs: list[str] = []
+    sections: list[Section] = []
+    failures: list[Failure] = []
+    with tempfile.TemporaryDirectory(dir=settings.work_dir, prefix="bids-qsm-group-") as work:
+        cohort = Cohort(
+            gathered.regions,
+            gathered.scans,
+            gathered.outcomes,
+            gathered.images,
+            atlases,
+            gathered.reference,
+            Path(work),
         )
-    try:
-        table = collect(tables, participants(settings.bids_dir), sessions(settings.bids_dir))
-    except ValueError as error:
-        raise UnreadableInputError(f"{settings.output_dir}: {error}") from None
-    path = settings.output_dir / group_table_path()
-    if not settings.dry_run:
+        for analysis in analyses:
+            _say(f"  {analysis.name}: {analysis.kind}")
+            try:
+                result = analyse(cohort, analysis)
+            except ValueError as error:
+                failures.append(Failure(analysis.name, str(error)))
+                _remove(settings.output_dir / group_folder(analysis.name))
+                continue
+            sections.append(write_result(settings.output_dir, analysis, result))
+            paragraphs.append(f"## {analysis.title}\n\n{result.methods}")
+    page = settings.output_dir / group_report_path()
+    values = overview(gathered, assumed)
+    text = page_text(settings, gathered, failures, len(sections), "\n\n".join(paragraphs))
+    references = {**REFERENCES, **GROUP_REFERENCES}
+    write_text(page, group_page([values, *sections], text, references=references))
+    for failure in failures:
+        _say(f"FAILED {failure.name}: {failure.sentence}")
+    _say(f"Report: {page}")
+    return 1 if failures else 0
+
+
+def analyse(cohort: Cohort, analysis: Analysis) -> Result:
+    """Make an analysis of its part of the cohort.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be made of these data; the message is a sentence for the user.
+    """
+    return KINDS[analysis.kind](select(cohort, analysis.selection), **analysis.options)
+
+
+def write_tables(output_dir: Path, gathered: Gathered) -> None:
+    """Write the tables over all subjects: structures, tissues and lesions, and all side by side."""
+    outcomes = gathered.outcomes
+    described = {
+        row.column: {"Description": f"{row.name}: {row.measure}", "Units": row.units}
+        for row in outcomes.itertuples(index=False)
+    }
+    tables: Mapping[str, tuple[pd.DataFrame, Mapping[str, object]]] = {
+        "regions": (gathered.regions, _descriptions(STATISTICS_COLUMNS)),
+        "morphometry": (gathered.morphometry, _descriptions(MORPHOMETRY_COLUMNS)),
+        "scans": (gathered.scans, described),
+    }
+    for name, (table, columns) in tables.items():
+        path = output_dir / group_table_path(name)
         write_text(path, encode_table(table))
-        columns = {name: {"Description": text} for name, text in STATISTICS_COLUMNS.items()}
         write_text(path.with_suffix(".json"), encode_json(columns))
-    subjects = table["participant_id"].nunique()
-    sys.stdout.write(f"{len(tables)} series of {subjects} subjects, {len(table)} rows: {path}\n")
-    return 0
+    missing = pd.DataFrame(
+        [(unit.unit, unit.reason) for unit in gathered.left_out], columns=["unit", "reason"]
+    )
+    write_text(output_dir / group_table_path("missing"), encode_table(missing))
 
 
-def region_tables(settings: Settings) -> Iterator[RegionTable]:
-    """Yield the table of each finished series, in the order of their names."""
-    for path in sorted((settings.output_dir / "logs").glob("sub-*_record.json")):
+def write_result(output_dir: Path, analysis: Analysis, result: Result) -> Section:
+    """Write the files of an analysis and return its part of the page."""
+    folder = group_folder(analysis.name)
+    _remove(output_dir / folder)
+    tables = []
+    for item in result.tables:
+        path = folder / f"{item.name}.tsv"
+        write_text(output_dir / path, encode_table(item.table))
+        tables.append(
+            TableView(
+                item.title,
+                item.table,
+                item.caption,
+                path.as_posix(),
+                item.columns,
+                item.in_units,
+                item.is_folded,
+            )
+        )
+    figures = []
+    for chart in result.charts:
+        png, svg = folder / f"{chart.name}.png", folder / f"{chart.name}.svg"
+        write_bytes(output_dir / png, chart.chart.png)
+        write_bytes(output_dir / svg, chart.chart.svg)
+        paths = {"PNG": png.as_posix(), "SVG": svg.as_posix()}
+        figures.append(
+            FigureView(
+                chart.title, chart.chart.png, chart.caption, paths=paths, is_dark=chart.is_dark
+            )
+        )
+    for item_map in result.maps:
+        path = folder / f"{item_map.name}.nii.gz"
+        write_bytes(output_dir / path, encode_image(item_map.image))
+        sidecar = {"Description": item_map.description, "Units": item_map.units or "arbitrary"}
+        write_text(output_dir / folder / f"{item_map.name}.json", encode_json(sidecar))
+    described = {
+        "Kind": analysis.kind,
+        "Selection": vars(analysis.selection),
+        "Options": dict(analysis.options),
+        "Summary": result.summary,
+        "Notes": result.notes,
+        "Warnings": result.warnings,
+        "Methods": result.methods,
+    }
+    write_text(output_dir / folder / "analysis.json", encode_json(described))
+    return Section(
+        analysis.title,
+        result.summary,
+        tuple(dict.fromkeys(result.notes)),
+        tuple(dict.fromkeys(result.warnings)),
+        tuple(tables),
+        tuple(figures),
+    )
+
+
+def overview(gathered: Gathered, assumed: tuple[str, ...]) -> Section:
+    """Return the part of the page on the values of all scans."""
+    keys = ["name", "hemisphere", "measure", "units", "reference", "atlas"]
+    values = gathered.regions.groupby(keys, sort=False)["mean"]
+    table = values.agg(n="count", mean="mean", sd="std", lowest="min", highest="max").reset_index()
+    shown = ("name", "hemisphere", "measure", "units", "reference", "n", "mean", "sd")
+    return Section(
+        "All values",
+        "The structures' means as the participant level measured them, over all scans.",
+        notes=assumed,
+        tables=(
+            TableView(
+                "Structures",
+                table,
+                "Of the means of all scans: their mean, SD and range.",
+                group_table_path("regions").as_posix(),
+                dict.fromkeys((*shown, "lowest", "highest"), ""),
+                ("mean", "sd", "lowest", "highest"),
+            ),
+            TableView(
+                "Columns for formulas",
+                gathered.outcomes,
+                "What a formula may name besides the columns of participants.tsv and sessions.tsv.",
+                group_table_path("scans").as_posix(),
+                is_folded=True,
+            ),
+        ),
+    )
+
+
+def page_text(
+    settings: Settings,
+    gathered: Gathered,
+    failures: Sequence[Failure],
+    n_analyses: int,
+    methods: str,
+) -> PageText:
+    """Return what the page says besides the analyses."""
+    facts = {
+        "Output folder": settings.output_dir.name,
+        "Models file": "none: the default analyses"
+        if settings.models_file is None
+        else settings.models_file.name,
+        "χ relative to": gathered.reference,
+        "Atlases": ", ".join(gathered.regions["atlas"].unique()),
+    }
+    counts = {
+        "subjects": str(gathered.scans["participant_id"].nunique()),
+        "scans": str(len(gathered.scans)),
+        "structures": str(gathered.regions["name"].nunique()),
+        "analyses": str(n_analyses),
+    }
+    failed = tuple(f"{f.name} could not be made: {f.sentence}" for f in failures)
+    return PageText(
+        __version__,
+        counts=counts,
+        facts=facts,
+        warnings=gathered.warnings + failed,
+        left_out=gathered.left_out,
+        methods=methods,
+    )
+
+
+def _atlases(settings: Settings, gathered: Gathered) -> Mapping[str, Atlas]:
+    """Load the atlases of the tables, the first one first: by name, or from ``--atlas PATH``."""
+    given = {load_atlas(asked).name: asked for asked in settings.atlases}
+    loaded = {}
+    for name in gathered.regions["atlas"].unique():
         try:
-            record = record_from_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            loaded[name] = load_atlas(given.get(name, name))
+        except BidsQsmError as error:
             raise UnreadableInputError(
-                f"{path}: the record cannot be read ({error}); process the subject again."
+                f"the tables are of the atlas {name!r}, which is not known here; give it by "
+                f"'--atlas PATH' as at the participant level ({error})"
             ) from None
-        wanted = settings.participant_labels
-        if record.table is None or (wanted and record.subject not in wanted):
-            continue
-        session = "n/a" if record.session is None else f"ses-{record.session}"
-        table = read_table(settings.output_dir / record.table)
-        yield RegionTable(f"sub-{record.subject}", session, record.name, table)
+    return loaded
 
 
-def participants(bids_dir: Path) -> pd.DataFrame | None:
-    """Return ``participants.tsv`` of the input dataset, None where there is none."""
-    path = bids_dir / "participants.tsv"
-    return read_table(path) if path.exists() else None
+def _descriptions(columns: Mapping[str, str]) -> dict[str, object]:
+    return {name: {"Description": text} for name, text in columns.items()}
 
 
-def sessions(bids_dir: Path) -> pd.DataFrame | None:
-    """Return the ``sessions.tsv`` of all subjects, None where there is none."""
-    tables = [
-        read_table(path).assign(participant_id=f"sub-{entities_of(path.stem)['sub']}")
-        for path in sorted(bids_dir.glob("sub-*/sub-*_sessions.tsv"))
-    ]
-    return pd.concat(tables, ignore_index=True) if tables else None
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a BIDS table; ids are texts, ``n/a`` is missing but in ids and texts of our own."""
-    ids = {"participant_id": str, "session_id": str}
+def _remove(folder: Path) -> None:
     try:
-        table = pd.read_csv(path, sep="\t", dtype=ids, na_values=["n/a"], keep_default_na=False)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UnreadableInputError(f"{path}: the table cannot be read ({error}).") from None
-    if "reference" in table:
-        table["reference"] = table["reference"].fillna("n/a")
-    return table
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise unwritable(folder, error) from None
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -89,7 +89,8 @@ class Processing:
 class Settings:
     """A whole run: the words of the command line.
 
-    ``omp_nthreads`` and ``mem_gb`` are None where the program chooses.
+    ``omp_nthreads`` and ``mem_gb`` are None where the program chooses.  ``models_file`` and
+    ``rescan`` (two sessions) are of the group level.
     """
 
     bids_dir: Path
@@ -115,6 +116,8 @@ class Settings:
     random_seed: int = 1
     verbosity: int = 0
     processing: Processing = dataclasses.field(default_factory=Processing)
+    models_file: Path | None = None
+    rescan: tuple[str, ...] = ()
 
 
 def as_json(value: Any) -> str:

@@ -341,6 +341,7 @@ OUTPUTS: Mapping[str, Output] = {
 
 TRANSFORM_SUFFIX = "xfm"
 GROUP_STEM = "group_"
+GROUP_FOLDER = "group"
 
 
 def output_path(name: str, key: str, *, space: str | None = None, atlas: str | None = None) -> Path:
@@ -403,9 +404,19 @@ def atlas_description_path(atlas: str) -> Path:
     return Path(f"atlas-{atlas}_description.json")
 
 
-def group_table_path() -> Path:
-    """Return where the table over all subjects goes."""
-    return Path(f"{GROUP_STEM}regions.tsv")
+def group_table_path(what: str) -> Path:
+    """Return where a table over all subjects goes."""
+    return Path(f"{GROUP_STEM}{what}.tsv")
+
+
+def group_folder(analysis: str) -> Path:
+    """Return where the files of an analysis over all subjects go."""
+    return Path(GROUP_FOLDER) / analysis
+
+
+def group_report_path() -> Path:
+    """Return where the page of the group level goes."""
+    return Path("group.html")
 
 
 def sidecar_path(path: Path) -> Path:
@@ -417,7 +428,7 @@ def ignored_names() -> tuple[str, ...]:
     """Return the ``.bidsignore`` patterns of the outputs that BIDS has no name for."""
     suffixes = {row.suffix for row in OUTPUTS.values() if not row.in_schema} | {TRANSFORM_SUFFIX}
     # "figures/" with a slash is not understood by bids-validator-deno 3.0.2
-    fixed = ("*.html", "CITATION.md", "figures", f"{GROUP_STEM}*")
+    fixed = ("*.html", "CITATION.md", "figures", GROUP_FOLDER, f"{GROUP_STEM}*")
     return (*fixed, *(f"*_{suffix}.*" for suffix in sorted(suffixes)))
 
 

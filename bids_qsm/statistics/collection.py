@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import pandas as pd
 
 KEYS = ["participant_id", "session_id", "series"]
-VALUE_KEYS = ["name", "hemisphere", "measure", "reference"]
+VALUE_KEYS = ["atlas", "name", "hemisphere", "measure", "reference"]
 
 
 @dataclass(frozen=True)
 class RegionTable:
-    """The per-structure table of one series, with whom it belongs to."""
+    """A per-structure table of one series, with whom it belongs to and whose structures it has."""
 
     participant_id: str
     session_id: str
     series: str
     table: pd.DataFrame
+    atlas: str = "n/a"
 
 
 def collect(
@@ -26,7 +27,7 @@ def collect(
     participants: pd.DataFrame | None = None,
     sessions: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Return one row for each subject, session, structure, measure and reference.
+    """Return one row for each subject, session, atlas, structure, measure and reference.
 
     Parameters
     ----------
@@ -45,19 +46,38 @@ def collect(
     if not tables:
         raise ValueError("there are no per-structure tables to collect.")
     rows = [
-        t.table.assign(participant_id=t.participant_id, session_id=t.session_id, series=t.series)
+        t.table.assign(
+            participant_id=t.participant_id, session_id=t.session_id, series=t.series, atlas=t.atlas
+        )
         for t in tables
     ]
     joined = pd.concat(rows, ignore_index=True)
     _refuse_mixed_units(joined)
     _refuse_duplicates(joined, KEYS + VALUE_KEYS, "the per-structure tables")
-    joined = joined[KEYS + [c for c in joined.columns if c not in KEYS]]
-    if participants is not None:
-        joined = _join(joined, participants, ["participant_id"], "participants.tsv")
-    if sessions is not None:
-        joined = _join(joined, sessions, ["participant_id", "session_id"], "sessions.tsv")
-    order = [*KEYS, "index", "measure", "reference"]
+    first = [*KEYS, "atlas"]
+    joined = joined[first + [c for c in joined.columns if c not in first]]
+    joined = with_columns(joined, participants, sessions)
+    order = [*KEYS, "atlas", "index", "measure", "reference"]
     return joined.sort_values(order, kind="stable", ignore_index=True)
+
+
+def with_columns(
+    table: pd.DataFrame,
+    participants: pd.DataFrame | None = None,
+    sessions: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Return a table of scans with the columns of ``participants.tsv`` and ``sessions.tsv``.
+
+    Raises
+    ------
+    ValueError
+        As :func:`collect`.
+    """
+    if participants is not None:
+        table = _join(table, participants, ["participant_id"], "participants.tsv")
+    if sessions is not None:
+        table = _join(table, sessions, ["participant_id", "session_id"], "sessions.tsv")
+    return table
 
 
 def _refuse_mixed_units(table: pd.DataFrame) -> None:

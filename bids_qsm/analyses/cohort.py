@@ -1,0 +1,187 @@
+"""What the participant level left of all subjects, and the part of it that an analysis is of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from bids_qsm.anatomy.atlases import Atlas
+from bids_qsm.statistics import expressions
+from bids_qsm.statistics.expressions import counted, listed
+from bids_qsm.statistics.hemispheres import bilateral_means, sides
+
+KEYS = ["participant_id", "session_id", "series"]
+NO_STRUCTURES = ("ventricle", "white matter", "cortex", "brain stem", "brain-stem")
+NO_STRUCTURES += ("hippocampus", "amygdala")
+"""Words in names of what an atlas of deep grey matter has besides."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """All scans, or those of an analysis.
+
+    Attributes
+    ----------
+    regions : DataFrame
+        Tidy: a row for each scan, structure, measure and reference, with the columns of
+        ``participants.tsv`` and ``sessions.tsv``.
+    scans : DataFrame
+        A row for each scan: ``participant_id, session_id, series``, those columns, and a column
+        for each outcome (:attr:`outcomes`), sides apart and joined.
+    outcomes : DataFrame
+        ``column, name, hemisphere, measure, units, reference`` of each outcome.
+    images : DataFrame
+        ``participant_id, session_id, series, measure, path`` of the maps in the atlas' space.
+    atlases : mapping of str to str
+        What to load each atlas by, by its name.
+    reference : str
+        What susceptibility is relative to.
+    work_dir : Path
+        Where large arrays may lie while they are used.
+    notes : tuple of str
+        What was chosen, in sentences.
+    """
+
+    regions: pd.DataFrame
+    scans: pd.DataFrame
+    outcomes: pd.DataFrame
+    images: pd.DataFrame
+    atlases: Mapping[str, Atlas]
+    reference: str
+    work_dir: Path
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of the cohort an analysis is of; what is empty leaves the choice to the program.
+
+    Attributes
+    ----------
+    measures : tuple of str
+        Such as ``Chimap``, ``R2starmap``; all.
+    structures : tuple of str
+        Names without their side, or with it; all but ventricles, cortex and white matter.
+    sides : str
+        ``joined``: means of both sides; ``apart``; or ``both``.
+    atlas : str
+        Name; the first one.
+    reference : str
+        What susceptibility is relative to; as in the maps.
+    subset : str
+        Condition on columns of the scans, such as ``age < 50``.
+    session : str
+        ``ses-...``; the first one of each participant, where an analysis takes one scan of each.
+    """
+
+    measures: tuple[str, ...] = ()
+    structures: tuple[str, ...] = ()
+    sides: str = "joined"
+    atlas: str = ""
+    reference: str = ""
+    subset: str = ""
+    session: str = ""
+
+
+def select(cohort: Cohort, selection: Selection) -> Cohort:
+    """Return the part of the cohort that an analysis is of.
+
+    Raises
+    ------
+    ValueError
+        If something is chosen that is not there; the message is a sentence for the user.
+    """
+    regions, scans, notes = cohort.regions, cohort.scans, cohort.notes
+    if selection.subset:
+        scans, said = expressions.subset(scans, selection.subset)
+        notes += said
+    if selection.session:
+        _check("session", [selection.session], scans["session_id"])
+        scans = scans[scans["session_id"] == selection.session]
+    regions = regions.merge(scans[KEYS], on=KEYS)
+    atlas = selection.atlas or next(iter(cohort.atlases), "")
+    _check("atlas", [atlas], regions["atlas"])
+    reference = selection.reference or cohort.reference
+    _check("reference", [reference], regions["reference"])
+    regions = regions[(regions["atlas"] == atlas) & regions["reference"].isin(("n/a", reference))]
+    if selection.measures:
+        _check("measure", selection.measures, regions["measure"])
+        regions = regions[regions["measure"].isin(selection.measures)]
+    regions, said = _of_sides(regions, selection.sides)
+    regions = _of_structures(regions, selection.structures)
+    images = cohort.images.merge(scans[KEYS], on=KEYS)
+    if selection.measures:
+        images = images[images["measure"].isin(selection.measures)]
+    return replace(
+        cohort,
+        regions=regions.reset_index(drop=True),
+        scans=scans.reset_index(drop=True),
+        images=images.reset_index(drop=True),
+        atlases={atlas: cohort.atlases[atlas]},
+        reference=reference,
+        notes=notes + said,
+    )
+
+
+def one_scan_each(cohort: Cohort) -> Cohort:
+    """Return the cohort with the first scan of each participant alone, and say so."""
+    first = cohort.scans.sort_values(KEYS, kind="stable").drop_duplicates("participant_id")
+    left = len(cohort.scans) - len(first)
+    if not left:
+        return cohort
+    note = (
+        f"Of participants with several scans the first was taken; {counted(left, 'scan')} left "
+        "out. Choose by 'session' or 'subset'."
+    )
+    return with_scans(cohort, first, (note,))
+
+
+def with_scans(cohort: Cohort, scans: pd.DataFrame, notes: tuple[str, ...] = ()) -> Cohort:
+    """Return the cohort with some of its scans alone."""
+    return replace(
+        cohort,
+        regions=cohort.regions.merge(scans[KEYS], on=KEYS).reset_index(drop=True),
+        scans=scans.reset_index(drop=True),
+        images=cohort.images.merge(scans[KEYS], on=KEYS).reset_index(drop=True),
+        notes=cohort.notes + notes,
+    )
+
+
+def _of_sides(regions: pd.DataFrame, wanted: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    if wanted == "apart":
+        return regions, ()
+    if wanted not in ("joined", "both"):
+        raise ValueError(f"'sides' must be 'joined', 'apart' or 'both', got {wanted!r}.")
+    means, notes = bilateral_means(regions)
+    if wanted == "both":
+        means = pd.concat([regions[sides(regions) != "B"], means], ignore_index=True)
+    return means, notes
+
+
+def _of_structures(regions: pd.DataFrame, wanted: Sequence[str]) -> pd.DataFrame:
+    names = regions["name"].astype(str)
+    bare = names.str.lower()
+    if not wanted:
+        other = pd.Series(False, index=regions.index)
+        for word in NO_STRUCTURES:
+            other |= bare.str.contains(word, regex=False)
+        return regions[~other]
+    chosen = {word.lower() for word in wanted}
+    known = {*bare.unique()}
+    for word in wanted:
+        if word.lower() not in known:
+            raise ValueError(
+                f"there is no structure {word!r}; there are: {listed(sorted(names.unique()))}."
+            )
+    return regions[bare.isin(chosen)]
+
+
+def _check(what: str, wanted: Iterable[str], there: pd.Series) -> None:
+    known = sorted({*map(str, there)} - {"n/a"})
+    for word in wanted:
+        if word not in known:
+            found = listed(known) if known else "none"
+            raise ValueError(f"there is no {what} {word!r}; there are: {found}.")

@@ -1,0 +1,250 @@
+"""What the participant level left in the output folder, gathered for the group level."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from bids_qsm.bids.naming import OUTPUTS, entities_of, output_path
+from bids_qsm.bids.queries import subjects_of, without_prefix
+from bids_qsm.errors import NothingToDoError, UnreadableInputError
+from bids_qsm.report.group_page import LeftOut
+from bids_qsm.report.record import SeriesRecord, record_from_json
+from bids_qsm.settings import TEMPLATE, Settings
+from bids_qsm.statistics.collection import KEYS, RegionTable, collect, with_columns
+from bids_qsm.statistics.hemispheres import bilateral_means, sides, wide_table
+
+MAPS = ("chi", "r2star")
+"""Rows of :data:`bids_qsm.bids.naming.OUTPUTS` that are compared voxel by voxel."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """The tables of all scans.
+
+    Attributes
+    ----------
+    regions : DataFrame
+        Tidy: a row for each scan, structure, measure and reference.
+    morphometry : DataFrame
+        Tidy: a row for each scan, tissue or lesion, and measure.
+    scans, outcomes : DataFrame
+        As of :class:`bids_qsm.analyses.cohort.Cohort`.
+    images : DataFrame
+        ``participant_id, session_id, series, measure, path``.
+    reference : str
+        What susceptibility is relative to in the maps of all, or of most.
+    left_out : tuple of LeftOut
+        Who has no part in this, and why.
+    warnings : tuple of str
+    """
+
+    regions: pd.DataFrame
+    morphometry: pd.DataFrame
+    scans: pd.DataFrame
+    outcomes: pd.DataFrame
+    images: pd.DataFrame
+    reference: str
+    left_out: tuple[LeftOut, ...]
+    warnings: tuple[str, ...]
+
+
+def gather(settings: Settings) -> Gathered:
+    """Read the records and tables of all finished series that the settings ask for.
+
+    Raises
+    ------
+    NothingToDoError
+        If no series has a table.
+    UnreadableInputError
+        If a record or table cannot be read, or they do not fit each other.
+    """
+    records = list(read_records(settings))
+    with_tables = [record for record in records if record.table is not None]
+    if not with_tables:
+        raise NothingToDoError(
+            f"{settings.output_dir}: there are no per-structure tables of the wanted subjects; "
+            "run the participant level first (with T1w images, which labels need)."
+        )
+    participants, sessions = _participants(settings.bids_dir), _sessions(settings.bids_dir)
+    try:
+        regions = collect(
+            [t for r in with_tables for t in _region_tables(settings, r)], participants, sessions
+        )
+        tables = [t for r in with_tables for t in _tables(settings, r, "morphometry")]
+        morphometry = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=KEYS)
+        reference, warnings = _reference(with_tables)
+        if reference not in set(regions["reference"]):
+            reference = "n/a"
+        scans, outcomes = _scans(regions, morphometry, reference)
+        scans = with_columns(scans, participants, sessions)
+    except ValueError as error:
+        raise UnreadableInputError(f"{settings.output_dir}: {error}") from None
+    return Gathered(
+        regions,
+        morphometry,
+        scans,
+        outcomes,
+        _images(settings.output_dir, with_tables),
+        reference,
+        _left_out(settings, records),
+        warnings,
+    )
+
+
+def read_records(settings: Settings) -> Iterator[SeriesRecord]:
+    """Yield the record of each finished series that is wanted, in the order of their names."""
+    wanted = without_prefix(settings.participant_labels, "sub-")
+    sessions = without_prefix(settings.session_labels, "ses-")
+    for path in sorted((settings.output_dir / "logs").glob("sub-*_record.json")):
+        try:
+            record = record_from_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UnreadableInputError(
+                f"{path}: the record cannot be read ({error}); process the subject again."
+            ) from None
+        if (wanted and record.subject not in wanted) or (
+            sessions and record.session not in sessions
+        ):
+            continue
+        yield record
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a BIDS table; ids are texts, ``n/a`` is missing but in ids and texts of our own."""
+    ids = {"participant_id": str, "session_id": str}
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=ids, na_values=["n/a"], keep_default_na=False)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UnreadableInputError(f"{path}: the table cannot be read ({error}).") from None
+    if "reference" in table:
+        table["reference"] = table["reference"].fillna("n/a")
+    return table
+
+
+def _ids(record: SeriesRecord) -> tuple[str, str, str]:
+    session = "n/a" if record.session is None else f"ses-{record.session}"
+    return f"sub-{record.subject}", session, record.name
+
+
+def _region_tables(settings: Settings, record: SeriesRecord) -> Iterator[RegionTable]:
+    for table in record.tables_of("stats"):
+        rows = read_table(settings.output_dir / table.path)
+        yield RegionTable(*_ids(record), rows, table.atlas or "n/a")
+
+
+def _tables(settings: Settings, record: SeriesRecord, key: str) -> Iterator[pd.DataFrame]:
+    for table in record.tables_of(key):
+        rows = read_table(settings.output_dir / table.path)
+        yield pd.concat([_repeated(record, len(rows)), rows], axis=1)
+
+
+def _repeated(record: SeriesRecord, count: int) -> pd.DataFrame:
+    return pd.DataFrame([_ids(record)] * count, columns=KEYS)
+
+
+def _participants(bids_dir: Path) -> pd.DataFrame | None:
+    path = bids_dir / "participants.tsv"
+    return read_table(path) if path.exists() else None
+
+
+def _sessions(bids_dir: Path) -> pd.DataFrame | None:
+    tables = [
+        read_table(path).assign(participant_id=f"sub-{entities_of(path.stem)['sub']}")
+        for path in sorted(bids_dir.glob("sub-*/sub-*_sessions.tsv"))
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else None
+
+
+def _reference(records: Sequence[SeriesRecord]) -> tuple[str, tuple[str, ...]]:
+    """Return what the maps of most are relative to, and a warning if others differ."""
+    regions = pd.Series([r.reference.region for r in records if r.reference is not None])
+    if regions.empty:
+        return "n/a", ()
+    counts = regions.value_counts()
+    most = str(counts.index[0])
+    if len(counts) == 1:
+        return most, ()
+    others = ", ".join(f"{n} to {region}" for region, n in counts.iloc[1:].items())
+    return most, (
+        f"Susceptibility is relative to {most} in {counts.iloc[0]} maps, but {others}: maps of "
+        "different references are not compared voxel by voxel; process all with one '--reference'.",
+    )
+
+
+def _scans(
+    regions: pd.DataFrame, morphometry: pd.DataFrame, reference: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return one row for each scan with all its outcomes, and what these are."""
+    atlas = regions["atlas"].iloc[0]
+    tidy = regions[(regions["atlas"] == atlas) & regions["reference"].isin(("n/a", reference))]
+    own = [*KEYS, "index", "name", "hemisphere", "measure", "units", "reference"]
+    own += ["mean", "n_voxels", "volume_mm3"]
+    tidy = tidy[[c for c in own if c in tidy.columns]]
+    parts = []
+    if "n_voxels" in tidy.columns:
+        joined, _ = bilateral_means(tidy)
+        tidy = pd.concat([tidy[sides(tidy) != "B"], joined], ignore_index=True)
+    parts.append(wide_table(tidy, repeated=True))
+    if "volume_mm3" in tidy.columns:
+        volumes = tidy[tidy["measure"] == tidy["measure"].iloc[0]]
+        volumes = volumes.assign(measure="volume_mm3", units="mm3", reference="n/a")
+        parts.append(wide_table(volumes, "volume_mm3", repeated=True))
+    if len(morphometry):
+        parts.append(_wide_morphometry(morphometry))
+    scans = parts[0][0]
+    for table, _ in parts[1:]:
+        scans = scans.merge(table, on=KEYS, how="left")
+    return scans, pd.concat([columns for _, columns in parts], ignore_index=True)
+
+
+def _wide_morphometry(morphometry: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return volumes and thickness in columns such as ``grey_matter_volume_mL``."""
+    own = morphometry["source"].astype(str).str.lower().str.contains("freesurfer")
+    names = [
+        re.sub(r"\W+", "_", "_".join(part for part in parts if part)).strip("_")
+        for parts in zip(
+            morphometry["hemisphere"].map({"L": "left", "R": "right"}).fillna(""),
+            morphometry["name"],
+            morphometry["measure"],
+            morphometry["units"].astype(str).replace({"1": "", "nan": ""}),
+            own.map({True: "freesurfer", False: ""}),
+            strict=True,
+        )
+    ]
+    tidy = morphometry.assign(column=names)
+    wide = tidy.pivot_table(index=KEYS, columns="column", values="value", aggfunc="first")
+    columns = tidy.drop_duplicates("column")[["column", "name", "hemisphere", "measure", "units"]]
+    return wide.reset_index().rename_axis(columns=None), columns.assign(reference="n/a")
+
+
+def _images(output_dir: Path, records: Sequence[SeriesRecord]) -> pd.DataFrame:
+    rows = []
+    for record in records:
+        for key in MAPS:
+            path = output_path(record.name, key, space=TEMPLATE)
+            if path.as_posix() in record.outputs:
+                rows.append((*_ids(record), OUTPUTS[key].suffix, output_dir / path))
+    return pd.DataFrame(rows, columns=[*KEYS, "measure", "path"])
+
+
+def _left_out(settings: Settings, records: Sequence[SeriesRecord]) -> tuple[LeftOut, ...]:
+    """Return the participants that have no record, and the series that have no table."""
+    wanted = without_prefix(settings.participant_labels, "sub-")
+    done = {record.subject for record in records}
+    there = [s for s in subjects_of(settings.bids_dir) if not wanted or s in wanted]
+    missing = [
+        LeftOut(f"sub-{subject}", "the participant level has not finished any series of it")
+        for subject in there
+        if subject not in done
+    ]
+    no_table = [
+        LeftOut(record.name, "it has no structures: there was no T1w image, or it was refused")
+        for record in records
+        if record.table is None
+    ]
+    return (*missing, *no_table)

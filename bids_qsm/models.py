@@ -1,0 +1,168 @@
+"""The models file of the group level: which analyses are made, and of what."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bids_qsm.analyses import KINDS
+from bids_qsm.analyses.cohort import Selection
+from bids_qsm.errors import CommandLineError, UnreadableInputError
+from bids_qsm.numerics.registry import choose
+
+GROUP = "group"
+COVARIATES = ("age", "sex")
+IS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,60}")
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """An analysis that is asked for.
+
+    Attributes
+    ----------
+    name : str
+        Of its folder: letters, digits and hyphens.
+    kind : str
+        Of :data:`bids_qsm.analyses.KINDS`.
+    selection : Selection
+    options : mapping
+        Complete: what the kind's function takes besides.
+    title : str
+        The name, if none was given.
+    """
+
+    name: str
+    kind: str
+    selection: Selection
+    options: Mapping[str, Any]
+    title: str
+
+
+def read_models(path: Path) -> tuple[Analysis, ...]:
+    """Read a models file.
+
+    It looks like this::
+
+        [[analysis]]
+        name = "iron-in-patients"
+        kind = "regions"
+        by = "group"
+        covariates = ["age", "sex"]
+        subset = "age < 50"
+
+    Raises
+    ------
+    UnreadableInputError
+        If the file cannot be read.
+    CommandLineError
+        If it is not TOML, or asks for what does not exist.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableInputError(f"{path}: the models file cannot be read ({error}).") from None
+    try:
+        return analyses_from(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, CommandLineError) as error:
+        raise CommandLineError(f"{path}: {error}") from None
+
+
+def analyses_from(content: Mapping[str, Any]) -> tuple[Analysis, ...]:
+    """Return the analyses that TOML tables ask for."""
+    unknown = sorted(set(content) - {"analysis"})
+    if unknown:
+        raise CommandLineError(
+            f"the models file has no table {unknown[0]!r}; write each analysis as [[analysis]]."
+        )
+    tables = content.get("analysis", [])
+    if not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables) or not tables:
+        raise CommandLineError("the models file asks for nothing: write [[analysis]] tables.")
+    analyses = tuple(analysis_from(table) for table in tables)
+    names = [analysis.name for analysis in analyses]
+    for name in names:
+        if sum(name.lower() == other.lower() for other in names) > 1:
+            raise CommandLineError(f"two analyses are named {name!r}; rename one.")
+    return analyses
+
+
+def analysis_from(table: Mapping[str, Any]) -> Analysis:
+    """Return one analysis, its options complete and of the right types."""
+    name = table.get("name", "")
+    if not isinstance(name, str) or not IS_NAME.fullmatch(name):
+        raise CommandLineError(
+            f"an analysis is named {name!r}; give each a 'name' of letters, digits and hyphens."
+        )
+    where = f"analysis {name!r}"
+    kind = table.get("kind", "")
+    if kind not in KINDS:
+        raise CommandLineError(f"{where} has no kind {kind!r}; choose one of: {', '.join(KINDS)}.")
+    own = {key: value for key, value in table.items() if key not in ("name", "kind", "title")}
+    chosen = {f.name: own.pop(f.name) for f in fields(Selection) if f.name in own}
+    try:
+        _, options = choose(where, KINDS, kind, own)
+    except ValueError as error:
+        known = ", ".join(f.name for f in fields(Selection))
+        raise CommandLineError(f"{error} (All kinds have: {known}.)") from None
+    return Analysis(name, kind, _selection(where, chosen), options, str(table.get("title", name)))
+
+
+def default_analyses(
+    scans: pd.DataFrame, rescan: Sequence[str] = ()
+) -> tuple[tuple[Analysis, ...], tuple[str, ...]]:
+    """Return the analyses that are made without a models file, and what was assumed.
+
+    Parameters
+    ----------
+    scans : DataFrame
+        A row for each scan, with the columns of ``participants.tsv``.
+    rescan : sequence of str
+        Two sessions without a change in between, if there are such.
+    """
+    tables: list[dict[str, Any]] = []
+    notes = []
+    groups = sorted(scans[GROUP].dropna().astype(str).unique()) if GROUP in scans else []
+    if len(groups) == 2:
+        covariates = [c for c in COVARIATES if c in scans and scans[c].nunique() > 1]
+        adjusted = f", adjusted for {' and '.join(covariates)}" if covariates else ""
+        notes.append(
+            f"There is no models file: the column 'group' of participants.tsv has two levels "
+            f"({groups[0]}, {groups[1]}), which are compared by structure and by voxel{adjusted}."
+        )
+        tables.append({"name": "regions-by-group", "kind": "regions", "covariates": covariates})
+        tables.append({"name": "voxels-by-group", "kind": "voxelwise", "covariates": covariates})
+        tables[0]["title"], tables[1]["title"] = "Groups by structure", "Groups by voxel"
+    else:
+        found = f"has {len(groups)} levels" if GROUP in scans else "is not there"
+        notes.append(
+            "There is no models file, and no two groups to compare: the column 'group' of "
+            f"participants.tsv {found}."
+        )
+    if rescan:
+        title = "Reliability of repeated scans"
+        words = {"name": "reliability", "kind": "reliability", "sessions": list(rescan)}
+        tables.append({**words, "title": title})
+    return tuple(analysis_from(table) for table in tables), tuple(notes)
+
+
+def _selection(where: str, chosen: Mapping[str, Any]) -> Selection:
+    values: dict[str, Any] = {}
+    for f in fields(Selection):
+        if f.name not in chosen:
+            continue
+        value = chosen[f.name]
+        if isinstance(f.default, tuple):
+            value = [value] if isinstance(value, str) else value
+            if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+                raise CommandLineError(f"{where}: {f.name!r} must be a list of texts.")
+            value = tuple(value)
+        elif not isinstance(value, str):
+            raise CommandLineError(f"{where}: {f.name!r} must be a text, got {value!r}.")
+        values[f.name] = value
+    return Selection(**values)
