@@ -16,6 +16,8 @@ from numba import njit, prange
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
+from bids_qsm.statistics.multiplicity import fdr
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -214,23 +216,10 @@ def p_values(result: ContrastMap) -> Float64:
 
 
 def false_discovery_q(p: ArrayLike, valid: Bool | None = None) -> Float64:
-    """Return the false discovery rates at which tests become significant; 1 where not ``valid``.
-
-    References
-    ----------
-    Benjamini 1995, 10.1111/j.2517-6161.1995.tb02031.x.
-    """
+    """Return the false discovery rates at which voxels become significant; 1 if not ``valid``."""
     p = np.asarray(p, np.float64)
-    chosen = np.ones(p.shape, np.bool_) if valid is None else valid
-    q = np.ones(p.shape)
-    tested = p[chosen]
-    order = np.argsort(tested, kind="stable")[::-1]
-    ranks = np.arange(tested.size, 0, -1)
-    ordered = np.minimum.accumulate(tested[order] * tested.size / ranks)
-    adjusted = np.empty(tested.size)
-    adjusted[order] = np.minimum(ordered, 1)
-    q[chosen] = adjusted
-    return q
+    tested = np.ones(p.shape, np.bool_) if valid is None else valid
+    return np.asarray(np.where(tested, fdr(np.where(tested, p, np.nan)), 1.0))
 
 
 def _masked(values: Float64, valid: Bool) -> Float32:

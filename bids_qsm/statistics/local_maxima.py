@@ -18,7 +18,7 @@ from bids_qsm.statistics.glm import Distribution, Float64
 from bids_qsm.statistics.smoothness import Smoothness
 
 _HEIGHTS = np.concatenate([np.arange(0, 8, 0.4), np.geomspace(8, 80, 14)])
-_LOG_VARIANCES = np.linspace(math.log(1e-5), math.log(1.99), 400)
+_LOG_VARIANCES = np.linspace(math.log(1e-5), math.log(1.99), 120)
 
 
 def maxima_above(

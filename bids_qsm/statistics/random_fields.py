@@ -333,12 +333,12 @@ def cluster_survival(
         return np.asarray(total)
 
     # Gil-Pelaez' inversion, by midpoints: the error falls exponentially with their number.
-    w = (np.arange(4000) + 0.5) * 0.02
+    w = (np.arange(2000) + 0.5) * 0.03
     wave = np.exp(log_moment(1j * w) - 1j * w * log_moment(1.0).real)
     with np.errstate(divide="ignore"):
         y = np.clip(np.log(sizes), -100, 100)
     terms = np.imag(np.exp(-1j * np.outer(y, w)) * wave) / w
-    survival = 0.5 + terms.sum(axis=1) * 0.02 / math.pi
+    survival = 0.5 + terms.sum(axis=1) * 0.03 / math.pi
     return np.reshape(np.clip(survival, 0, 1), np.shape(size))
 
 
