@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -20,7 +19,6 @@ from bids_qsm.report.group_style import (
     DENSE,
     INK,
     MUTED,
-    NARROW_IN,
     WIDTH_IN,
     Quantity,
     as_chart,
@@ -346,81 +344,3 @@ def _finish_forest(
     for order, level in enumerate(found):
         ax.plot([], [], marker_of(order) + "-", color=colour_of(order), label=level, markersize=5)
     legend_below(figure, ax)
-
-
-@as_chart
-def heat_map(
-    matrix: pd.DataFrame,
-    label: str,
-    *,
-    p_values: pd.DataFrame | None = None,
-    limit: float | None = None,
-    alpha: float = 0.05,
-) -> Figure:
-    """Return a table of coefficients in colours, blue below zero and red above.
-
-    Parameters
-    ----------
-    matrix : DataFrame
-        Numbers, such as correlations of structures (rows) with scores (columns).
-    label : str
-        At the colour bar.
-    p_values : DataFrame, optional
-        Of the same rows and columns; cells below ``alpha`` are framed.
-    limit : float, optional
-        The end of the colours; the largest magnitude if not given.
-    alpha : float
-
-    Returns
-    -------
-    Chart
-
-    Raises
-    ------
-    ValueError
-        If the matrix is empty, or the rows and columns of the two differ.
-    """
-    if not matrix.size:
-        raise ValueError("the heat map has no cell to draw.")
-    numbers = matrix.to_numpy(float)
-    if p_values is not None and not (
-        p_values.index.equals(matrix.index) and p_values.columns.equals(matrix.columns)
-    ):
-        raise ValueError("the p values of a heat map need the rows and columns of its numbers.")
-    known = np.abs(numbers[np.isfinite(numbers)])
-    limit = limit or (float(known.max()) if known.size and known.max() > 0 else 1.0)
-    rows, columns = numbers.shape
-    width = float(np.clip(2.4 + 0.55 * columns, NARROW_IN, WIDTH_IN))
-    figure = Figure(figsize=(width, 1.5 + 0.27 * rows), layout="constrained")
-    ax = figure.subplots()
-    colours = matplotlib.colormaps["RdBu_r"]
-    mesh = ax.pcolormesh(numbers, cmap=colours, vmin=-limit, vmax=limit, edgecolor="white")
-    small = 8.0 if columns < 9 else 6.5
-    for i, j in np.ndindex(rows, columns):
-        text = f"{numbers[i, j]:.2f}".replace("-", "−") if np.isfinite(numbers[i, j]) else "–"
-        ink = "white" if abs(numbers[i, j]) > 0.65 * limit else INK
-        ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", color=ink, fontsize=small)
-        if p_values is not None and p_values.iloc[i, j] < alpha:
-            corners = ([j + 0.04, j + 0.96, j + 0.96, j + 0.04, j + 0.04], _square(i))
-            ax.plot(*corners, color=INK, linewidth=1.3)
-    ax.set_xticks(np.arange(columns) + 0.5, [str(name) for name in matrix.columns])
-    ax.set_yticks(np.arange(rows) + 0.5, [str(name) for name in matrix.index])
-    ax.tick_params(length=0)
-    if columns > 3:
-        ax.tick_params(axis="x", rotation=35)
-        for name in ax.get_xticklabels():
-            name.set(ha="right", rotation_mode="anchor")
-    ax.invert_yaxis()
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
-    bar = figure.colorbar(mesh, ax=ax, fraction=0.05, pad=0.02, aspect=18)
-    bar.set_label(label)
-    bar.outline.set_visible(False)
-    plain_ticks(bar.ax, "y")
-    if p_values is not None:
-        ax.set_title(f"framed: p < {alpha:g}", fontweight="normal", fontsize=7.5)
-    return figure
-
-
-def _square(row: int) -> list[float]:
-    return [row + 0.06, row + 0.06, row + 0.94, row + 0.94, row + 0.06]

@@ -17,9 +17,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from bids_qsm.report.group_agreement_charts import agreement, bland_altman, tolerance_shares
-from bids_qsm.report.group_charts import forest, heat_map, values_by_group
+from bids_qsm.report.group_charts import forest, values_by_group
 from bids_qsm.report.group_course_charts import courses, curves
-from bids_qsm.report.group_fit_charts import ladder_of_powers, line_and_band, scatter_with_fit
+from bids_qsm.report.group_fit_charts import (
+    heat_map,
+    ladder_of_powers,
+    line_and_band,
+    scatter_with_fit,
+)
 from bids_qsm.report.group_style import (
     COLOURS,
     DPI,
