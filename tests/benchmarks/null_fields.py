@@ -28,6 +28,7 @@ from numpy.typing import NDArray  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
 from bids_qsm.anatomy.atlases import load_atlas  # noqa: E402
+from bids_qsm.statistics.clusters import find_clusters  # noqa: E402
 from bids_qsm.statistics.glm import fit_voxels, test_contrast  # noqa: E402
 from bids_qsm.statistics.random_fields import (  # noqa: E402
     cluster_p,
@@ -42,7 +43,6 @@ Bool = NDArray[np.bool_]
 NUCLEI = (10, 11, 12, 13, 26, 49, 50, 51, 52, 58)
 ALPHA, PRIMARY_P = 0.05, 0.001
 TORUS = (96, 96, 80)
-CONNECTIVITY = ndimage.generate_binary_structure(3, 2)  # faces and edges
 
 
 def deep_grey_mask() -> Bool:
@@ -119,7 +119,7 @@ def simulate(noise: Noise, groups: tuple[int, int]) -> dict[str, float]:
     smoothness = estimate_smoothness(values, fit, noise.mask, (1.0, 1.0, 1.0))
     law = result.distribution
     height = primary_threshold(PRIMARY_P, law)
-    labels = clusters(result.statistic, noise.mask, height)
+    labels = find_clusters(result.statistic, noise.mask, height)
     found = {"fwhm_mm": float(smoothness.fwhm_mm.mean())}
     for name, stationary in (("uniform", True), ("local", False)):
         peak = np.abs(result.statistic).max()
@@ -128,17 +128,6 @@ def simulate(noise: Noise, groups: tuple[int, int]) -> dict[str, float]:
         p = cluster_p(sizes, height, law, smoothness, stationary=stationary)
         found[f"cluster_{name}"] = float(p.min(initial=1.0))
     return found
-
-
-def clusters(statistic: Float32, mask: Bool, height: float) -> NDArray[np.int32]:
-    """Return the cluster of each voxel, those of either sign apart; 0 for none."""
-    labels = np.zeros(mask.shape, np.int32)
-    for sign in (1, -1):
-        above = np.zeros(mask.shape, np.bool_)
-        above[mask] = sign * statistic > height
-        found, _ = ndimage.label(above, CONNECTIVITY)
-        labels += np.where(found > 0, found + labels.max(), 0).astype(np.int32)
-    return labels[mask]
 
 
 def main() -> None:
