@@ -179,25 +179,17 @@ def _maximise(sums: _Sums, starts: Sequence[Sequence[float]]) -> tuple[Float64, 
     def objective(theta: Any) -> Any:
         return _with_gradient(_factor(theta), sums)
 
-    free = [(0.0, None), (None, None), (0.0, None)]
-    bounds: Any = free if len(starts[0]) == 3 else free[:1]
     factor, found = np.zeros((1, 1)), False
     for start in starts:  # a later one only where the likelihood is odd
+        # without bounds: a column of the factor may change its sign and mean the same
         best = optimize.minimize(
-            objective,
-            np.array(start),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=bounds,
-            options={"ftol": 1e-12, "gtol": 1e-6},
+            objective, np.array(start), jac=True, method="BFGS", options={"gtol": 1e-5}
         )
-        held = np.array([low == 0 and x <= 0 for (low, _), x in zip(bounds, best.x, strict=True)])
-        downhill = np.where(held, np.minimum(best.jac, 0), best.jac)
         factor = _factor(best.x)
-        found = bool(np.isfinite(best.fun) and np.abs(downhill).max() < STEEP)
+        found = bool(np.isfinite(best.fun) and np.abs(best.jac).max() < STEEP)
         if found:
             break
-    return factor, found
+    return factor * np.where(np.diag(factor) < 0, -1.0, 1.0), found
 
 
 def _factor(theta: Float64) -> Float64:
