@@ -266,7 +266,7 @@ def cluster_p(
     else:
         mask, df_smoothness = smoothness.local_resels, smoothness.df
         volume = float(smoothness.resels_per_voxel.sum(dtype=np.float64))
-        share = _share_of_measured_resels(float(height), distribution)
+        share = _share_of_measured_resels(float(height), distribution, smoothness.fwhm_voxels)
     inside = float(expected_ec(height, distribution, mask * [0, 0, 0, 1]))
     border = max(float(expected_ec(height, distribution, mask)) - inside, 0.0)
     larger = np.zeros(sizes.shape)
@@ -279,21 +279,27 @@ def cluster_p(
     return -np.expm1(-sides * larger)
 
 
-def _share_of_measured_resels(height: float, distribution: Distribution) -> float:
+def _share_of_measured_resels(
+    height: float, distribution: Distribution, fwhm_voxels: Float64
+) -> float:
     """Return the mean share of a mask's resels, as measured by voxel, that lies above a height.
 
     It is more than the share of the voxels.  The resels of a voxel, counted from residuals that
     were divided by their root sum of squares, go with that sum's power of -3/2; and the statistic
     is high where the sum is low.  Within the integral over the statistic that power takes three
-    degrees of freedom away.
+    degrees of freedom away.  As a voxel's resels are those of the cubes about it, the excess is
+    by as much less as its neighbours' sums differ from its own.
     """
     df = distribution.df_denominator
+    share = float(upper_tail(height, distribution))
     if math.isinf(df):
-        return float(upper_tail(height, distribution))
+        return share
     lower = Distribution(distribution.kind, distribution.df_numerator, df - 3)
     scale = (df - 3) / df
     scaled = height * (math.sqrt(scale) if distribution.kind == "t" else scale)
-    return float(upper_tail(scaled, lower))
+    excess = float(upper_tail(scaled, lower)) / share
+    alike = np.prod((1 + np.exp(-_FOUR_LOG_2 / fwhm_voxels**2)) / 2)
+    return share * excess ** float(alike)
 
 
 def cluster_survival(
