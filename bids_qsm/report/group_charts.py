@@ -36,6 +36,7 @@ from bids_qsm.report.numbers import common_decimals, interval_text, p_statement,
 from bids_qsm.report.tables import decimals
 
 STRUCTURES_IN_ROW = 8
+"""At most; rows are filled evenly."""
 KINDS = ("violin", "box")
 FEWEST_IN_VIOLIN = 5
 ESTIMATE_PT, P_PT = 8.0, 124.0
@@ -102,11 +103,9 @@ def values_by_group(
     table = table.dropna(subset=columns)
     refuse_empty(table, "the chart of values by group")
     structures, found = levels_of(table, structure, None), levels_of(table, group, groups)
-    rows = [
-        structures[i : i + STRUCTURES_IN_ROW] for i in range(0, len(structures), STRUCTURES_IN_ROW)
-    ]
-    columns_in_row = len(rows[0]) * len(found)
-    width = min(WIDTH_IN, max(3.2, 1.1 + 0.62 * columns_in_row))
+    per_row = -(-len(structures) // -(-len(structures) // STRUCTURES_IN_ROW))
+    rows = [structures[i : i + per_row] for i in range(0, len(structures), per_row)]
+    width = min(WIDTH_IN, max(3.2, 1.1 + 0.62 * per_row * len(found)))
     figure = Figure(figsize=(width, 0.5 + 2.9 * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0].tolist()
     for ax, names in zip(axes, rows, strict=True):
@@ -120,6 +119,7 @@ def values_by_group(
                 at = place + (order + 0.5) / len(found) * 0.86 - 0.43
                 _distribution(ax, sample, at, 0.36 / len(found), order, kind, len(table) > DENSE)
         _name_structures(ax, names, p_values or {})
+        ax.set_xlim(-0.55, per_row - 0.45)  # of all rows alike
         ax.set_ylabel(quantity.label)
     _group_legend(figure, axes[0], table, structure, group, found)
     return figure
@@ -190,7 +190,6 @@ def _name_structures(ax: Axes, names: Sequence[str], p_values: Mapping[str, floa
         ax.tick_params(axis="x", rotation=30)
         for label in ax.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
-    ax.set_xlim(-0.55, len(names) - 0.45)
     ax.grid(False, axis="x")
     ax.tick_params(axis="x", length=0)
     plain_ticks(ax, "y")

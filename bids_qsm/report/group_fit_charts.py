@@ -37,6 +37,7 @@ from bids_qsm.report.group_style import (
 from bids_qsm.report.numbers import p_statement
 
 BAND_POINTS = 100
+LEGEND_MARKER_PT = 5.0
 
 
 @as_chart
@@ -90,6 +91,9 @@ def scatter_with_fit(
     table = table.dropna(subset=columns)
     refuse_empty(table, "the scatter plot")
     names, found = levels_of(table, panel, None), levels_of(table, group, groups)
+    if group is not None:
+        table = table[table[group].astype(str).isin(found)]
+    size = float(np.clip(1500 * len(names) / len(table), 4, 16))
     figure, axes = panel_grid(len(names), panel_height_in=2.5, max_columns=3)
     for ax, name in zip(axes, names, strict=True):
         of_panel = rows_of(table, panel, name)
@@ -97,14 +101,13 @@ def scatter_with_fit(
             rows = rows_of(of_panel, group, level)
             abscissa = rows[x].to_numpy(float) * x_quantity.factor
             ordinate = rows[y].to_numpy(float) * y_quantity.factor
-            size = float(np.clip(1500 / max(1, len(of_panel)), 4, 16))
             style = {"color": colour_of(order), "marker": marker_of(order), "label": level}
             dots = ax.scatter(abscissa, ordinate, s=size, alpha=0.6, linewidth=0, **style)
             dots.set_rasterized(len(table) > DENSE)
             _line_with_band(ax, abscissa, ordinate, colour_of(order), fit_level)
         heading(ax, name, (notes or {}).get(name, ""), count=len(of_panel))
         ax.set(xlabel=x_quantity.label, ylabel=y_quantity.label)
-    legend_below(figure, axes[0])
+    legend_below(figure, axes[0], marker_scale=LEGEND_MARKER_PT / size**0.5)
     return figure
 
 

@@ -226,11 +226,25 @@ def values_of(table: pd.DataFrame, column: str) -> pd.Series:
 
 
 def levels_of(table: pd.DataFrame, column: str | None, wanted: Sequence[str] | None) -> list[str]:
-    """Return the levels of a column in the wanted order, or as they come; one of no column."""
+    """Return the levels of a column in the wanted order, or as they come; one of no column.
+
+    Raises
+    ------
+    ValueError
+        If none of the wanted ones is there.
+    """
     if column is None:
         return [""]
     found = list(dict.fromkeys(values_of(table, column).dropna().astype(str)))
-    return found if wanted is None else [level for level in wanted if level in found]
+    if wanted is None:
+        return found
+    kept = [level for level in wanted if level in found]
+    if not kept:
+        raise ValueError(
+            f"a chart needs one of {', '.join(wanted)} in the column {column!r}, there are: "
+            f"{', '.join(found)}."
+        )
+    return kept
 
 
 def rows_of(table: pd.DataFrame, column: str | None, level: str) -> pd.DataFrame:
@@ -284,8 +298,10 @@ def beside(ax: Axes, height: float, distance_pt: float, text: str) -> None:
     )
 
 
-def legend_below(figure: Figure, ax: Axes) -> None:
+def legend_below(figure: Figure, ax: Axes, *, marker_scale: float = 1.0) -> None:
     """Put one legend for all panels below them, where there is more than one entry."""
     handles, labels = ax.get_legend_handles_labels()
     if len(labels) > 1:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5))
+        columns = min(len(labels), 5)
+        where = {"loc": "outside lower center", "ncols": columns, "markerscale": marker_scale}
+        figure.legend(handles, labels, **where)

@@ -244,6 +244,22 @@ def test_scatter_has_a_panel_for_each_structure() -> None:
         assert "n = 24" in texts_of(ax)
 
 
+def test_rows_of_groups_that_are_not_drawn_are_not_counted() -> None:
+    table = values()
+    (ax,) = drawn(
+        scatter_with_fit,
+        table,
+        "mean",
+        "volume",
+        CHI,
+        Quantity("v"),
+        group="group",
+        groups=["patients"],
+    )
+    assert "n = 24" in texts_of(ax)
+    assert len(table) == 48
+
+
 def test_forest_shows_intervals_and_numbers() -> None:
     (ax,) = drawn(forest, differences(), CHI, p="p", sides=("less", "more"))
     assert has_line(ax, [[1, 0], [13, 0]])
@@ -344,6 +360,7 @@ def test_curves_say_where_the_target_is_reached() -> None:
         (lambda: values_by_group(values(), CHI, value="man"), "needs the column 'man', there are"),
         (lambda: values_by_group(values(), CHI, kind="pie"), "not 'pie'"),
         (lambda: values_by_group(values().iloc[:0], CHI), "has no row to draw"),
+        (lambda: values_by_group(values(), CHI, groups=["x"]), "there are: controls, patients"),
         (lambda: forest(differences(), CHI, p="q"), "needs the column 'q'"),
         (lambda: bland_altman(POINTS, LIMITS.iloc[:0], CHI, panel=None), "needs one row of limits"),
         (lambda: heat_map(pd.DataFrame(), "r"), "no cell"),
