@@ -101,6 +101,7 @@ def longitudinal(
     checked_confidence(confidence)
     wanted = [column for column in (time, value, group, *events) if column is not None]
     require_columns(table, ["participant_id", "session_id", *wanted])
+    table = table.reset_index(drop=True)
     by = [c for c in structure_columns(table, by) if c not in (time, "session_id")]
     scans = table[["participant_id", "session_id", *by]].copy()
     scans["_time"], scans["_value"] = time_in_years(table, time), numbers(table, value)
