@@ -179,27 +179,55 @@ def _reference(records: Sequence[SeriesRecord]) -> tuple[str, tuple[str, ...]]:
 def _scans(
     regions: pd.DataFrame, morphometry: pd.DataFrame, reference: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return one row for each scan with all its outcomes, and what these are."""
-    atlas = regions["atlas"].iloc[0]
-    tidy = regions[(regions["atlas"] == atlas) & regions["reference"].isin(("n/a", reference))]
-    own = [*KEYS, "index", "name", "hemisphere", "measure", "units", "reference"]
+    """Return one row for each scan with all its outcomes, and what these are.
+
+    Susceptibility is in ppb and volumes are in mL, as papers give them.  What is of the first
+    atlas and relative to the maps' reference has short names; others end in theirs.
+    """
+    own = [*KEYS, "atlas", "index", "name", "hemisphere", "measure", "units", "reference"]
     own += ["mean", "n_voxels", "volume_mm3"]
-    tidy = tidy[[c for c in own if c in tidy.columns]]
-    parts = []
+    tidy = regions[[c for c in own if c in regions.columns]]
+    in_ppm = tidy["units"] == "ppm"
+    tidy = tidy.assign(
+        mean=tidy["mean"].where(~in_ppm, 1000 * tidy["mean"]),
+        units=tidy["units"].where(~in_ppm, "ppb"),
+    )
     if "n_voxels" in tidy.columns:
         joined, _ = bilateral_means(tidy)
         tidy = pd.concat([tidy[sides(tidy) != "B"], joined], ignore_index=True)
-    parts.append(wide_table(tidy, repeated=True))
-    if "volume_mm3" in tidy.columns:
-        volumes = tidy[tidy["measure"] == tidy["measure"].iloc[0]]
-        volumes = volumes.assign(measure="volume_mm3", units="mm3", reference="n/a")
-        parts.append(wide_table(volumes, "volume_mm3", repeated=True))
+    parts = []
+    for place, (atlas, rows) in enumerate(tidy.groupby("atlas", sort=False, observed=True)):
+        of_atlas = f"_{atlas}" if place else ""
+        for other in dict.fromkeys((reference, *rows["reference"])):
+            chosen = rows[
+                rows["reference"].isin(("n/a", other) if other == reference else (other,))
+            ]
+            if (other == "n/a" and reference != "n/a") or chosen.empty:
+                continue
+            of_reference = "" if other == reference else f"_ref_{other}"
+            parts.append(_wide(chosen, "mean", of_reference + of_atlas))
+        if "volume_mm3" in rows.columns:
+            volumes = rows[rows["measure"] == rows["measure"].iloc[0]]
+            volumes = volumes.drop_duplicates([*KEYS, "name", "hemisphere"]).assign(
+                volume_mm3=volumes["volume_mm3"] / 1000,
+                measure="volume_mL",
+                units="mL",
+                reference="n/a",
+            )
+            parts.append(_wide(volumes, "volume_mm3", of_atlas))
     if len(morphometry):
         parts.append(_wide_morphometry(morphometry))
     scans = parts[0][0]
     for table, _ in parts[1:]:
         scans = scans.merge(table, on=KEYS, how="left")
     return scans, pd.concat([columns for _, columns in parts], ignore_index=True)
+
+
+def _wide(rows: pd.DataFrame, value: str, ending: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    wide, outcomes = wide_table(rows, value, repeated=True)
+    ending = re.sub(r"\W+", "_", ending).rstrip("_")
+    names = {column: column + ending for column in outcomes["column"]}
+    return wide[[*KEYS, *names]].rename(columns=names), outcomes.replace({"column": names})
 
 
 def _wide_morphometry(morphometry: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +74,8 @@ def run(settings: Settings) -> int:
             _say(f"  {analysis.name}: {analysis.kind}")
             try:
                 result = analyse(cohort, analysis)
-            except ValueError as error:
-                failures.append(Failure(analysis.name, str(error)))
+            except Exception as error:  # the last resort of one analysis: others must go on
+                failures.append(Failure(analysis.name, _sentence(error)))
                 _remove(settings.output_dir / group_folder(analysis.name))
                 continue
             sections.append(write_result(settings.output_dir, analysis, result))
@@ -254,6 +255,15 @@ def _atlases(settings: Settings, gathered: Gathered) -> Mapping[str, Atlas]:
                 f"'--atlas PATH' as at the participant level ({error})"
             ) from None
     return loaded
+
+
+def _sentence(error: Exception) -> str:
+    """Return what is said of an analysis that could not be made."""
+    if isinstance(error, (ValueError, BidsQsmError)):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}, line {place.lineno}"
+    return f"a fault in the program ({type(error).__name__}: {error}; {where})."
 
 
 def _descriptions(columns: Mapping[str, str]) -> dict[str, object]:

@@ -305,7 +305,7 @@ def _charts(
     largest = float(np.quantile(np.abs(result.statistic), 0.999))
     scale = StatisticScale(model.title, max(3.0, float(np.ceil(largest))), is_signed)
     name = quantity_of(measure, "").name
-    ways = {"random-fields": (found.significant, "clusters and peaks by random field theory")}
+    ways = {"random-fields": (found.significant, "random field theory")}
     if found.permuted is not None:
         ways["tfce"] = (found.permuted.p_tfce < ALPHA, "TFCE")
     charts = []
@@ -335,7 +335,7 @@ def _charts(
                 note=note,
             )
             title = f"{name}: significant clusters in three dimensions, {words}"
-            charts.append(ResultChart(f"{measure}_views-{way}", title, views, caption))
+            charts.append(ResultChart(f"{measure}_views-{way}", title, views, caption, True))
     return charts
 
 

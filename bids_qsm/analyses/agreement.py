@@ -1,0 +1,123 @@
+"""Two measurements of the same thing compared."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bids_qsm.analyses.cohort import Cohort
+from bids_qsm.analyses.result import Result, ResultChart, ResultTable
+from bids_qsm.report.group_agreement_charts import agreement as agreement_chart
+from bids_qsm.report.group_agreement_charts import bland_altman, tolerance_shares
+from bids_qsm.report.group_style import Quantity
+from bids_qsm.statistics.agreement import agreement as compared
+from bids_qsm.statistics.expressions import counted
+
+SHOWN = ("n", "bias", "bias_low", "bias_high", "loa_lower", "loa_upper", "p_proportional")
+SHOWN += ("icc_2_1", "icc_2_1_low", "icc_2_1_high", "concordance", "pearson_r")
+SHOWN += ("passing_bablok_slope", "passing_bablok_slope_low", "passing_bablok_slope_high")
+
+
+def agreement(
+    cohort: Cohort,
+    *,
+    first: str = "",
+    second: str = "",
+    by: tuple[str, ...] = (),
+    tolerances: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0),
+    units: str = "",
+    normalise: str = "none",
+) -> Result:
+    """Compare two columns: Bland-Altman, ICC, lines, share within tolerances.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    first, second : str
+        Columns of ``group_scans.tsv`` (also of participants.tsv or sessions.tsv).
+    by : tuple of str
+        Columns whose levels are compared apart.
+    tolerances : tuple of float
+        In the units of the columns.
+    units : str
+        Of both columns, for the figures.
+    normalise : str
+        ``none``, ``mean`` or ``z``.
+    """
+    if not first or not second:
+        raise ValueError("the analysis needs 'first' and 'second', two columns.")
+    found = compared(cohort.scans, first, second, by=by, tolerances=tolerances, normalise=normalise)
+    points = cohort.scans[list(dict.fromkeys((*by, first, second)))].copy()
+    points = points.dropna(subset=[first, second]).astype({first: float, second: float})
+    panel = by[0] if len(by) == 1 else None
+    charts: list[ResultChart] = []
+    if normalise == "none" and len(by) < 2:
+        charts += _charts(points, found.table, first, second, units, panel)
+    charts.append(
+        ResultChart(
+            "tolerances",
+            "Share of pairs that agree",
+            tolerance_shares(
+                found.shares,
+                low="share_low",
+                high="share_high",
+                series=panel,
+                units=units,
+            ),
+            "With Wilson's 95 % intervals.",
+        )
+    )
+    columns = dict.fromkeys([c for c in (*by, *SHOWN) if c in found.table.columns], "")
+    lacking = counted(len(found.left_out), "scan")
+    left = (f"{lacking} left out for want of one of the two.",) if len(found.left_out) else ()
+    return Result(
+        f"{second} compared with {first}.",
+        (*cohort.notes, *left),
+        tables=(
+            ResultTable("agreement", "Agreement", found.table, columns=columns),
+            ResultTable("shares", "Share within tolerances", found.shares),
+            ResultTable("left-out", "Rows without both", found.left_out, is_folded=True),
+        ),
+        charts=tuple(charts),
+        methods=(
+            "Two measurements were compared by bias and limits of agreement [@bland1999], "
+            "intraclass correlations [@mcgraw1996], Deming's and Passing and Bablok's lines "
+            "[@passing1983], and the share of pairs within given tolerances."
+        ),
+    )
+
+
+def _charts(
+    points: pd.DataFrame,
+    table: pd.DataFrame,
+    first: str,
+    second: str,
+    units: str,
+    panel: str | None,
+) -> list[ResultChart]:
+    points = points.assign(
+        average=(points[first] + points[second]) / 2, difference=points[second] - points[first]
+    )
+    lines = pd.concat(
+        [
+            table.assign(
+                method=name,
+                slope=table[f"{key}_slope"],
+                intercept=table[f"{key}_intercept"],
+            )
+            for key, name in (("deming", "Deming"), ("passing_bablok", "Passing-Bablok"))
+        ],
+        ignore_index=True,
+    ).dropna(subset=["slope", "intercept"])
+    both = agreement_chart(
+        points, lines, first, second, Quantity(first, units), Quantity(second, units), panel=panel
+    )
+    differences = bland_altman(points, table, Quantity("mean of both", units), panel=panel)
+    return [
+        ResultChart(
+            "bland-altman",
+            "Differences over means",
+            differences,
+            f"{second} less {first}; bias and 95 % limits of agreement.",
+        ),
+        ResultChart("lines", "Both measurements", both, "With the line of identity."),
+    ]
