@@ -59,7 +59,7 @@ def fit_to_appearance(
     *,
     doubt_mm: float = 2.0,
     coupling: float = 2.0,
-    iterations: int = 12,
+    iterations: int = 8,
 ) -> Float32:
     """Return the probability of each label, given where an atlas expects it and how it looks.
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from bids_qsm.anatomy import appearance
 from bids_qsm.anatomy.appearance import fit_to_appearance
 from bids_qsm.anatomy.deep_grey import Contrasts
 from bids_qsm.images import Image
@@ -111,3 +113,71 @@ def test_probabilities(truth, contrasts):
 def test_no_structure_no_change(contrasts):
     nothing = np.zeros((2, *SHAPE), np.float32)
     assert not fit_to_appearance(nothing, contrasts).any()
+
+
+def test_borders_lie_half_way_where_voxels_are_mixed(rng):
+    """Grey matter between fluid and white matter, both borders oblique: all shares occur."""
+    x, y, z = np.indices(SHAPE)
+    fluid = np.clip(0.07 * y + 0.03 * z + 11.5 - x, 0, 1)
+    white = np.clip(x + 0.05 * y - 0.04 * z - 25.5, 0, 1)
+    grey = 1 - fluid - white
+    t1w = 0.22 * fluid + 0.70 * grey + 0.93 * white + 0.015 * rng.standard_normal(SHAPE)
+    chi = 0.02 * fluid + 0.045 * grey - 0.03 * white + 0.004 * rng.standard_normal(SHAPE)
+    grid = Image(np.zeros(SHAPE), np.eye(4))
+    seen = Contrasts(grid.like(t1w.astype(np.float32)), grid.like(chi.astype(np.float32)))
+    prior = np.roll(grey, (1, 2, -1), axis=(0, 1, 2))[None].astype(np.float32)
+    found = fit_to_appearance(prior, seen)[0] > 0.5
+    inner = np.zeros(SHAPE, bool)
+    inner[5:-5, 5:-5, 5:-5] = True
+    assert (found == (grey > 0.5))[inner & (np.abs(grey - 0.5) > 0.15)].mean() > 0.995
+    for other in (fluid, white):
+        mixed = inner & (other > 0) & (other < 1)
+        assert abs(found[mixed].sum() / grey[mixed].sum() - 1) < 0.1
+
+
+def test_mixtures_like_the_formulae(rng):
+    means = np.array([[0.7, 0.045], [0.22, 0.02], [0.93, -0.03]])
+    covariances = np.array([np.diag(s**2) for s in rng.uniform(0.02, 0.04, (3, 2))])
+    covariances[:, 0, 1] = covariances[:, 1, 0] = 2e-4
+    expected = rng.dirichlet(np.ones(3), 40).T
+    values = np.stack([rng.uniform(0.3, 0.9, 40), rng.uniform(-0.02, 0.05, 40)], axis=1)
+    complete = np.arange(40) > 9
+    features = appearance._Features(values, complete)
+    found, alone = appearance._posteriors(expected, features, means, covariances)
+    shares = appearance.SHARES
+    for v in range(40):
+        used = 2 if complete[v] else 1
+        mostly, unmixed = np.zeros(3), np.zeros(3)
+        for a in range(3):
+            off = values[v, :used] - means[a, :used]
+            spread = covariances[a, :used, :used]
+            far = min(off @ np.linalg.solve(spread, off), appearance.OUTLIER)
+            unmixed[a] = expected[a, v] ** 2 * np.exp(-far / 2) / np.sqrt(np.linalg.det(spread))
+            mostly[a] += unmixed[a]
+            for b in range(a):
+                if expected[a, v] * expected[b, v] < appearance.LEAST_PAIR:
+                    continue
+                for share in shares:  # of a
+                    mean = share * means[a] + (1 - share) * means[b]
+                    spread = share * covariances[a] + (1 - share) * covariances[b]
+                    spread[1, 1] += (appearance.UNLIKE_SHARES * (means[a, 1] - means[b, 1])) ** 2
+                    off, spread = values[v, :used] - mean[:used], spread[:used, :used]
+                    density = np.exp(-0.5 * off @ np.linalg.solve(spread, off))
+                    density /= np.sqrt(np.linalg.det(spread))
+                    pair = 2 * expected[a, v] * expected[b, v] / len(shares)
+                    mostly[a if share > 0.5 else b] += pair * density
+        np.testing.assert_allclose(found[:, v], mostly / mostly.sum(), rtol=1e-6)
+        np.testing.assert_allclose(alone[:, v], unmixed / mostly.sum(), rtol=1e-6, atol=1e-12)
+
+
+def test_the_same_by_any_number_of_threads(truth, contrasts):
+    priors = priors_of(truth, (1, 2, -1))
+    before = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        by_one = fit_to_appearance(priors, contrasts)
+        numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
+        by_two = fit_to_appearance(priors, contrasts)
+    finally:
+        numba.set_num_threads(before)
+    np.testing.assert_array_equal(by_one, by_two)
