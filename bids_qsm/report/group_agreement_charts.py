@@ -20,6 +20,7 @@ from bids_qsm.report.group_style import (
     as_chart,
     beside,
     colour_of,
+    complete_rows,
     heading,
     legend_below,
     levels_of,
@@ -105,7 +106,7 @@ def bland_altman(
         values_of(points, column)
     for column in (columns.bias, columns.lower, columns.upper):
         values_of(limits, column)
-    points = points.dropna(subset=needed)
+    points = complete_rows(points, needed)
     refuse_empty(points, "the Bland-Altman plot")
     across = difference_quantity or Quantity("difference", quantity.units)
     names, found = levels_of(points, panel, None), levels_of(points, group, None)
@@ -210,7 +211,7 @@ def agreement(
         values_of(points, column)
     for column in (columns.slope, columns.intercept):
         values_of(lines, column)
-    points = points.dropna(subset=needed)
+    points = complete_rows(points, needed)
     refuse_empty(points, "the agreement plot")
     names, methods = levels_of(points, panel, None), levels_of(lines, method, None)
     figure, axes = panel_grid(len(names), max_columns=3, panel_height_in=2.75)
@@ -277,7 +278,7 @@ def tolerance_shares(
     needed = [c for c in (tolerance, share, series) if c is not None]
     for column in needed:
         values_of(table, column)
-    table = table.dropna(subset=needed)
+    table = complete_rows(table, needed)
     refuse_empty(table, "the chart of shares within tolerances")
     if not table[share].between(0, 1).all():
         raise ValueError(f"the shares in the column {share!r} must lie between 0 and 1.")

@@ -1,6 +1,6 @@
 """Charts of groups and regressions: data frames in, PNG and SVG out.
 
-Rows with a missing value in a drawn column are left out, and the number of drawn ones is written.
+Rows with a missing or infinite value in a drawn column are left out; how many are drawn is written.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bids_qsm.report.group_style import (
     as_chart,
     beside,
     colour_of,
+    complete_rows,
     legend_below,
     levels_of,
     marker_of,
@@ -100,7 +101,7 @@ def values_by_group(
     columns = [value, structure, *([] if group is None else [group])]
     for column in columns:
         values_of(table, column)
-    table = table.dropna(subset=columns)
+    table = complete_rows(table, columns)
     refuse_empty(table, "the chart of values by group")
     structures, found = levels_of(table, structure, None), levels_of(table, group, groups)
     per_row = -(-len(structures) // -(-len(structures) // STRUCTURES_IN_ROW))
@@ -273,7 +274,7 @@ def forest(
     needed = [label, columns.estimate, *([] if series is None else [series])]
     for column in (*needed, columns.low, columns.high, *([] if p is None else [p])):
         values_of(table, column)
-    table = table.dropna(subset=needed)
+    table = complete_rows(table, needed)
     refuse_empty(table, "the forest plot")
     names, found = levels_of(table, label, None), levels_of(table, series, series_order)
     lines = len(names) * (len(found) + (0.6 if len(found) > 1 else 0.2))

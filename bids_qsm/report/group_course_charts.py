@@ -20,6 +20,7 @@ from bids_qsm.report.group_style import (
     Quantity,
     as_chart,
     colour_of,
+    complete_rows,
     heading,
     legend_below,
     levels_of,
@@ -85,7 +86,7 @@ def courses(
     needed = [c for c in (time, value, unit, panel, group) if c is not None]
     for column in needed:
         values_of(table, column)
-    table = table.dropna(subset=needed).sort_values([unit, time], kind="stable")
+    table = complete_rows(table, needed).sort_values([unit, time], kind="stable")
     refuse_empty(table, "the chart of courses")
     names, found = levels_of(table, panel, None), levels_of(table, group, groups)
     figure, axes = panel_grid(len(names), max_columns=3, panel_height_in=2.6)
@@ -183,7 +184,7 @@ def curves(
     needed = [c for c in (x, y, series) if c is not None]
     for column in (*needed, *([] if simulated is None else [simulated])):
         values_of(table, column)
-    table = table.dropna(subset=needed)
+    table = complete_rows(table, needed)
     refuse_empty(table, "the chart of curves")
     found = levels_of(table, series, series_order)
     figure = Figure(figsize=(WIDTH_IN if len(found) > 1 else NARROW_IN, 3.5), layout="constrained")

@@ -1,6 +1,6 @@
 """Charts of relations: scatter plots with their line, associations, and the ladder of powers.
 
-Rows with a missing value in a drawn column are left out, and the number of drawn ones is written.
+Rows with a missing or infinite value in a drawn column are left out; how many are drawn is written.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bids_qsm.report.group_style import (
     Quantity,
     as_chart,
     colour_of,
+    complete_rows,
     heading,
     legend_below,
     levels_of,
@@ -88,7 +89,7 @@ def scatter_with_fit(
     columns = [c for c in (x, y, panel, group) if c is not None]
     for column in columns:
         values_of(table, column)
-    table = table.dropna(subset=columns)
+    table = complete_rows(table, columns)
     refuse_empty(table, "the scatter plot")
     names, found = levels_of(table, panel, None), levels_of(table, group, groups)
     if group is not None:
@@ -258,7 +259,7 @@ def ladder_of_powers(
     """
     for column in (transform, normal, observed):
         values_of(table, column)
-    table = table.dropna(subset=[transform, normal, observed])
+    table = complete_rows(table, [transform, normal, observed])
     refuse_empty(table, "the ladder of powers")
     names = levels_of(table, transform, None)
     figure, axes = panel_grid(len(names), panel_height_in=1.95, max_columns=3)

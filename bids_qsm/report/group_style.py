@@ -225,6 +225,12 @@ def values_of(table: pd.DataFrame, column: str) -> pd.Series:
     return table[column]
 
 
+def complete_rows(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the rows that have a value, and no infinite one, in all of some columns."""
+    known = table[list(columns)].replace([np.inf, -np.inf], np.nan).notna().all(axis=1)
+    return table[known]
+
+
 def levels_of(table: pd.DataFrame, column: str | None, wanted: Sequence[str] | None) -> list[str]:
     """Return the levels of a column in the wanted order, or as they come; one of no column.
 

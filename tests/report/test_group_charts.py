@@ -208,7 +208,7 @@ def test_many_points_make_no_large_svg() -> None:
 
 def test_missing_values_are_left_out_and_counted() -> None:
     table = values()
-    table.loc[[0, 1], "mean"] = np.nan
+    table.loc[[0, 1], "mean"] = [np.nan, np.inf]
     (ax,) = drawn(values_by_group, table, CHI)
     assert "controls (n = 10 to 12)" in [line.get_label() for line in ax.lines]
 
