@@ -9,6 +9,8 @@ from bids_qsm.bids.naming import output_path, record_path
 from bids_qsm.images import load_image
 from bids_qsm.report.record import record_from_json
 from bids_qsm.settings import TEMPLATE
+from bids_qsm.statistics.glm import fit_voxels
+from bids_qsm.statistics.glm import test_contrast as voxel_contrast
 from tests.benchmarks.cohort import main
 from tests.benchmarks.cohort_images import MEASURES, TABLE_1, Cohort, Painter, plan
 
@@ -43,6 +45,21 @@ def test_groups_have_the_moments_of_the_table_and_p_its_order(cohort: Cohort) ->
     assert chi == ["caudate", "putamen", "pallidum", "thalamus"]
     for nucleus in TABLE_1["R2starmap"]:
         assert group_p(cohort, "R2starmap", nucleus, 1) < p["R2starmap"][nucleus] / 10
+
+
+def test_p_adjusted_for_age_are_those_that_are_printed(cohort: Cohort) -> None:
+    printed = {
+        "R2starmap": {"thalamus": 0.02, "caudate": 0.07, "putamen": 0.03, "pallidum": 0.007},
+        "Chimap": {"thalamus": 0.01, "caudate": 0.0005, "putamen": 0.0008, "pallidum": 0.0008},
+    }
+    patient = (cohort.participants["group"] == "patient").to_numpy()
+    age = cohort.participants["age"].to_numpy()
+    design = np.column_stack([np.ones(74), patient, age])
+    for measure, nuclei in printed.items():
+        for nucleus, p in nuclei.items():
+            fit = fit_voxels(cohort.means[measure, nucleus][:, :1], design)
+            t = voxel_contrast(fit, [0, 1, 0]).statistic[0]
+            assert 2 * stats.t.sf(t, 71) == pytest.approx(p, rel=0.35)
 
 
 def test_truth_is_the_tables_share_on_both_sides(cohort: Cohort) -> None:
