@@ -108,6 +108,18 @@ class Segmentation:
         labels[part] = np.where(best > rest, found, 0)
         return reference.like(labels)
 
+    def labels_of(self, probabilities: Image) -> Image:
+        """Return the likeliest labels (int16) of what :meth:`probabilities_on` returned."""
+        shape = probabilities.shape[:3]
+        found, best = np.zeros(shape, np.int16), np.zeros(shape, np.uint8)
+        rest = np.full(shape, CERTAIN, np.int16)
+        for k, index in enumerate(self.indices):
+            probability = probabilities.data[..., k]
+            rest -= probability
+            found[probability > best] = index
+            np.maximum(best, probability, out=best)
+        return probabilities.like(np.where(best > rest, found, 0).astype(np.int16))
+
     def _part_within(
         self, reference: Image, mappings: Sequence[PointMapping]
     ) -> tuple[tuple[slice, ...], Image] | None:

@@ -88,6 +88,9 @@ def test_labels_and_probabilities_on_other_grids(t1w, series):
     np.testing.assert_array_equal(on_series.affine, series.chi.affine)
     on_t1w = found.labels_on(t1w.image).data
     assert jaccard(on_series.data, on_t1w, 13) > 0.9  # the two grids differ by what was measured
+    again = found.labels_of(found.probabilities_on(t1w.image))
+    assert again.data.dtype == np.int16
+    assert (again.data != on_t1w).mean() < 1e-3  # probabilities are rounded, some to a draw
     probability = found.probability_on(13, t1w.image)
     assert probability.data.max() <= 1
     assert jaccard((probability.data > 0.5).astype(int), (on_t1w == 13).astype(int), 1) > 0.95
