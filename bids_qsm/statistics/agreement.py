@@ -154,7 +154,7 @@ def _groups(table: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, 
     if not by:
         yield {}, np.ones(len(table), bool)
         return
-    codes = table.groupby(list(by), dropna=False, sort=False).ngroup().to_numpy()
+    codes = table.groupby(list(by), dropna=False, sort=False, observed=True).ngroup().to_numpy()
     for code in range(int(codes.max()) + 1):
         where = codes == code
         key: dict[Hashable, Any] = table[list(by)].iloc[int(np.argmax(where))].to_dict()

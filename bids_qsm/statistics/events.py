@@ -105,7 +105,7 @@ def event_rates(
             rates = [np.nan] * 3
             if years > 0:
                 rates = [n_events / years, *poisson_rate(n_events, years, confidence)]
-            per_subject = known.groupby("participant_id")[name].sum()
+            per_subject = known.groupby("participant_id", observed=True)[name].sum()
             n, n_with = len(per_subject), int((per_subject > 0).sum())
             low, high = wilson(n_with, n, confidence)
             rows.append(
@@ -150,7 +150,7 @@ def _parts(
     counts = counts.assign(participant_id=epochs["participant_id"], years=epochs["years"])
     if not by:
         return [({}, counts, names)]
-    codes = epochs.groupby(by, dropna=False, sort=False).ngroup()
+    codes = epochs.groupby(by, dropna=False, sort=False, observed=True).ngroup()
     return [
         ({str(k): v for k, v in epochs[codes == code].iloc[0][by].items()}, part, names)
         for code, part in counts.groupby(codes)

@@ -109,7 +109,7 @@ def longitudinal(
         scans[event] = _counts(table, event)
     if group is not None:
         scans["_group"] = _two_groups(table, group)
-    groups = table.groupby(by, dropna=False, sort=False).ngroup() if by else 0
+    groups = table.groupby(by, dropna=False, sort=False, observed=True).ngroup() if by else 0
     scans["_structure"] = groups
     scans, left_out = _usable(_summed(scans, events), by, time, value)
     if scans.empty:
@@ -177,7 +177,7 @@ def _two_groups(table: pd.DataFrame, column: str) -> pd.Series:
             f"rates are compared between two groups; {column!r} has {len(levels)}: "
             f"{', '.join(levels)}."
         )
-    per_subject = table.groupby("participant_id")[column].nunique()
+    per_subject = table.groupby("participant_id", observed=True)[column].nunique()
     if (per_subject > 1).any():
         raise ValueError(f"{per_subject.idxmax()} belongs to both groups of {column!r}.")
     return table[column].map(lambda level: np.nan if pd.isna(level) else str(level))
@@ -191,8 +191,8 @@ def _summed(scans: pd.DataFrame, events: Sequence[str]) -> pd.DataFrame:
     scans = scans.sort_values(["_structure", "participant_id", "_time"], kind="stable")
     keys = [scans["_structure"], scans["participant_id"]]
     for event in events:
-        scans[f"_unknown_{event}"] = scans[event].isna().groupby(keys).cumsum()
-        scans[event] = scans[event].fillna(0).groupby(keys).cumsum()
+        scans[f"_unknown_{event}"] = scans[event].isna().groupby(keys, observed=True).cumsum()
+        scans[event] = scans[event].fillna(0).groupby(keys, observed=True).cumsum()
     return scans
 
 
@@ -213,7 +213,7 @@ def _usable(
             f"{row['participant_id']} has two scans of one structure at the same {time} "
             f"(session {row['session_id']}): choose one series, or correct the {time}."
         )
-    single = usable.groupby(keys)["_time"].transform("size") < 2
+    single = usable.groupby(keys, observed=True)["_time"].transform("size") < 2
     reason[single.index[single]] = "one scan only"
     left_out = scans.loc[reason != "", ["participant_id", "session_id", *by]]
     left_out = left_out.assign(reason=reason[reason != ""])
@@ -232,7 +232,7 @@ def _epochs(
     threshold: float,
 ) -> pd.DataFrame:
     keys = ["_structure", "participant_id"]
-    groups = scans.groupby(keys, sort=False)
+    groups = scans.groupby(keys, sort=False, observed=True)
     counts = [name for event in events for name in (event, f"_unknown_{event}")]
     before = groups[["session_id", "_time", "_value", *counts]].shift()
     first = groups["_time"].transform("first")
@@ -258,7 +258,7 @@ def _epochs(
 
 
 def _subjects(scans: pd.DataFrame, by: Sequence[str], least: float) -> pd.DataFrame:
-    groups = scans.groupby(["_structure", "participant_id"], sort=False)
+    groups = scans.groupby(["_structure", "participant_id"], sort=False, observed=True)
     ends = groups.agg(first=("_time", "first"), last_time=("_time", "last"))
     result = groups[[*by]].first() if by else pd.DataFrame(index=ends.index)
     values = groups["_value"]
@@ -318,7 +318,7 @@ _MIXED = ("sd_intercept", "sd_slope", "sd_residual")
 
 def _since_first(scans: pd.DataFrame) -> tuple[Float64, Float64, NDArray[np.int64]]:
     """Return values, years since the first scan and number of the subject."""
-    first = scans.groupby("participant_id")["_time"].transform("first")
+    first = scans.groupby("participant_id", observed=True)["_time"].transform("first")
     subject = np.asarray(pd.factorize(scans["participant_id"])[0], np.int64)
     values = scans["_value"].to_numpy(np.float64)
     return values, (scans["_time"] - first).to_numpy(np.float64), subject
@@ -333,12 +333,17 @@ def _difference(scans: pd.DataFrame, confidence: float) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for letter, (level, n) in zip("ab", sizes.items(), strict=False):
         row |= {f"group_{letter}": level, f"n_{letter}": int(n)}
-    if len(sizes) < 2 or sizes.min() < 2 or known["_value"].nunique() < 2:
-        empty = _with_limits("difference_per_year", np.nan, np.nan, 0, confidence)
-        return {**row, **empty, "p_difference": np.nan}
+    empty = _with_limits("difference_per_year", np.nan, np.nan, 0, confidence)
+    empty |= {"p_difference": np.nan}
+    if len(sizes) < 2 or sizes.min() < 2:
+        return {**row, **empty}
     values, time, subject = _since_first(known)
     b = (known["_group"] == row["group_b"]).to_numpy(np.float64)
-    fit = fit_mixed(values, time, subject, np.column_stack([np.ones_like(b), time, b, b * time]))
+    design = np.column_stack([np.ones_like(b), time, b, b * time])
+    try:
+        fit = fit_mixed(values, time, subject, design)
+    except ValueError:  # the note says why, as there is then no model of all subjects either
+        return {**row, **empty}
     slope, error = float(fit.beta[3]), float(np.sqrt(fit.covariance[3, 3]))
     row |= _with_limits("difference_per_year", slope, error, fit.freedom - 1, confidence)
     row["p_difference"] = float(student(slope, error, fit.freedom - 1, confidence)[2])
@@ -350,14 +355,12 @@ def _mixed(scans: pd.DataFrame, least: float, confidence: float) -> dict[str, An
     empty = _with_limits("mixed_per_year", np.nan, np.nan, 0, confidence) | {"p_mixed": np.nan}
     empty |= _with_limits("mixed_percent_per_year", np.nan, np.nan, 0, confidence)
     empty |= dict.fromkeys(_MIXED, np.nan)
-    reason = ""
-    if subject.max() < 1:
-        reason = "one subject: no mixed model"
-    elif np.ptp(values) == 0:
-        reason = "all values are equal: no mixed model"
-    if reason:
-        return {**empty, "random_effects": "", "note": reason}
-    fit = fit_mixed(values, time, subject)
+    try:
+        if subject.max() < 1:
+            raise ValueError("one subject: no mixed model.")
+        fit = fit_mixed(values, time, subject)
+    except ValueError as reason:
+        return {**empty, "random_effects": "", "note": str(reason)}
     base, slope = fit.beta
     error = float(np.sqrt(fit.covariance[1, 1]))
     row: dict[str, Any] = _with_limits("mixed_per_year", slope, error, fit.freedom, confidence)

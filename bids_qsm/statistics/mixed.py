@@ -89,7 +89,8 @@ def fit_mixed(
     Raises
     ------
     ValueError
-        If no subject was measured at two times, or the fixed effects are collinear.
+        If no subject was measured at two times, the fixed effects are collinear, or they leave
+        nothing to explain.
 
     Notes
     -----
@@ -114,7 +115,9 @@ def fit_mixed(
     # what plain least squares explain is taken out first: sums of squares then lose no digits
     plain = np.linalg.lstsq(X / size, y, rcond=None)[0]
     rest = y - (X / size * plain).sum(axis=1)
-    scale = float(np.sqrt(np.mean(rest**2))) or 1.0
+    scale = float(np.sqrt(np.mean(rest**2)))
+    if scale <= 1e-10 * float(np.abs(y).max()):
+        raise ValueError("all subjects lie on one line without any noise: no mixed model.")
     data = np.column_stack([X / size, rest / scale])
     random = np.column_stack([np.ones_like(t), t / span])
     factor, sums, note = _random_effects(data, random, codes, n_subjects)

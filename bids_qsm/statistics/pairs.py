@@ -142,7 +142,7 @@ def _check_occasions(occasions: Sequence[str], there: Sequence[str], column: str
 def _codes(table: pd.DataFrame, by: Sequence[str]) -> NDArray[np.int64]:
     if not by:
         return np.zeros(len(table), np.int64)
-    groups = table.groupby(list(by), dropna=False, sort=False)
+    groups = table.groupby(list(by), dropna=False, sort=False, observed=True)
     return np.asarray(groups.ngroup(), np.int64)
 
 

@@ -85,11 +85,11 @@ def test_units_and_a_large_mean_scale_through(rng) -> None:
 
 def test_the_slope_is_covered(rng) -> None:
     hits = 0
-    for _ in range(400):
+    for _ in range(250):
         fit = fit_mixed(*cohort(rng, n=12))
         half = stats.t.ppf(0.975, fit.freedom) * np.sqrt(fit.covariance[1, 1])
         hits += abs(fit.beta[1] - 1.2) <= half
-    assert hits / 400 == pytest.approx(0.95, abs=0.035)
+    assert hits / 250 == pytest.approx(0.95, abs=0.04)
 
 
 def test_slopes_that_do_not_vary_are_said(rng) -> None:
@@ -107,5 +107,7 @@ def test_what_cannot_be_fitted(rng) -> None:
         fit_mixed(values, np.zeros_like(time), subject)
     with pytest.raises(ValueError, match="two times or more"):
         fit_mixed(values, time, np.arange(values.size))
+    with pytest.raises(ValueError, match="on one line without any noise"):
+        fit_mixed(3 + 2 * time, time, subject)
     with pytest.raises(ValueError, match="collinear"):
         fit_mixed(values, time, subject, np.column_stack([time, 2 * time]))

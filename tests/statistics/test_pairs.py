@@ -75,3 +75,10 @@ def test_occasions_may_be_references() -> None:
 def test_bad_tables_are_refused(change, sessions, sentence) -> None:
     with pytest.raises(ValueError, match=sentence):
         repeats(change(tidy(COMPLETE)), sessions)
+
+
+def test_categories_change_nothing() -> None:
+    text = ["participant_id", "session_id", "name"]
+    found = repeats(tidy(COMPLETE).astype(dict.fromkeys(text, "category")))
+    np.testing.assert_array_equal(found.values, repeats(tidy(COMPLETE)).values)
+    assert found.structures["name"].tolist() == ["Caudate", "Pallidum"]
