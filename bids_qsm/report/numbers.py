@@ -34,8 +34,8 @@ def p_text(p: float) -> str:
         return NONE
     if p < SMALLEST_P:
         return f"< {SMALLEST_P:.5f}"
-    if p >= 0.0005:
-        return f"{p:.3f}" if p >= 0.001 else f"{p:.4f}"
+    if p >= 0.00095:
+        return f"{p:.3f}"
     return np.format_float_positional(float(f"{p:.0e}"), trim="-")
 
 
