@@ -88,7 +88,7 @@ def interval(squares: MeanSquares, kind: str, confidence: float = 0.95) -> tuple
 
     References
     ----------
-    McGraw & Wong 1996, 10.1037/1082-989X.1.1.30, tables 7; Shrout & Fleiss 1979,
+    McGraw & Wong 1996, 10.1037/1082-989X.1.1.30, table 7; Shrout & Fleiss 1979,
     10.1037/0033-2909.86.2.420.
     """
     tail = 0.5 + checked_confidence(confidence) / 2
