@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bids_qsm.analyses import KINDS
+from bids_qsm.analyses.cohort import Selection
 from bids_qsm.bids.naming import OUTPUTS, Output, output_path
 from bids_qsm.bids.sidecars import TABLE_COLUMNS
 from bids_qsm.numerics.registry import options_of
@@ -86,6 +88,81 @@ How stored phase is read.
 | key | default | |
 |---|---|---|
 """
+
+
+MODELS_HEAD = """\
+# The models file
+
+Made by `docs/generate.py` from the code; do not edit.
+
+`bids-qsm BIDS_DIR OUTPUT_DIR group --model FILE.toml` makes the analyses that the file asks for;
+each is a table `[[analysis]]` with a `name` (of its folder below `group/`), a `kind`, if wanted a
+`title`, and options. Without a file, two groups of the column `group` of `participants.tsv` are
+compared by structure and by voxel, adjusted for `age` and `sex` where they are there;
+`--rescan ses-A ses-B` adds the reliability of repeated scans. What was assumed is said on the page
+`group.html`.
+
+```toml
+[[analysis]]
+name = "iron-in-patients"
+title = "Iron in patients"
+kind = "regions"
+covariates = ["age", "sex"]
+
+[[analysis]]
+name = "thalamus-and-lesions"
+kind = "regression"
+subset = "group == 'patient'"
+outcomes = ["thalamus_Chimap"]
+predictors = ["thalamus_volume_mL", "grey_matter_volume_mL", "T2_lesions_volume_mL"]
+covariates = ["age", "sex", "duration"]
+transforms = {T2_lesions_volume_mL = "log"}
+subsets = ["age < 50"]
+
+[[analysis]]
+name = "trial"
+kind = "trial"
+controls = [0.5]
+```
+
+## Columns
+
+Formulas, subsets and lists name columns of `group_scans.tsv`: one row for each scan, with the
+columns of `participants.tsv` and `sessions.tsv`, and of each structure (both sides joined, then
+apart) its susceptibility in ppb (`thalamus_Chimap`, `left_thalamus_Chimap`), R2* in 1/s
+(`thalamus_R2starmap`) and volume in mL (`thalamus_volume_mL`); tissues and lesions
+(`grey_matter_volume_mL`, `T2_lesions_volume_mL`, `T2_lesions_number`). Further references and
+atlases have names that end in theirs (`thalamus_Chimap_ref_whole_brain`). The page lists them all.
+
+A formula is the right-hand side of a model as in statsmodels, such as `group * log(age) + C(site)`.
+It may call `C`, `I`, `Q`, `Sum`, `Treatment`, `bs`, `center`, `exp`, `log`, `log2`, `log10`,
+`poly`, `scale` and `sqrt`, and nothing else: no Python code is run. A contrast names a term
+(`group`), a column (`group[T.patient]`), levels (`patient - control`), or several, separated by
+commas (F test). A subset compares columns with values: `age < 50 and sex == 'F'`.
+
+## Options of all kinds
+
+| option | default | |
+|---|---|---|
+"""
+
+
+def models_page() -> str:
+    """Return the page of the models file."""
+    described = _described(Selection)
+    lines = [
+        f"| `{name}` | {_toml(value)} | {described.get(name, '')} |"
+        for name, value in vars(Selection()).items()
+    ]
+    for kind, function in KINDS.items():
+        lines += ["", f'## kind = "{kind}"', "", _summary(function)]
+        described = _described(function)
+        lines += ["", "| option | default | |", "|---|---|---|"]
+        lines += [
+            f"| `{option}` | {_toml(value)} | {described.get(option, '')} |"
+            for option, value in options_of(function).items()
+        ]
+    return MODELS_HEAD + "\n".join([*lines, ""])
 
 
 def outputs_page() -> str:
@@ -186,10 +263,16 @@ def _toml(value: Any) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, str):
         return f'`"{value}"`'
+    if isinstance(value, Mapping):
+        return f"`{dict(value)}`"
     return f"`{list(value) if isinstance(value, tuple) else value}`"
 
 
-PAGES = {"outputs.md": outputs_page, "settings.md": settings_page}
+PAGES = {
+    "models.md": models_page,
+    "outputs.md": outputs_page,
+    "settings.md": settings_page,
+}
 
 if __name__ == "__main__":
     for file, page in PAGES.items():

@@ -71,7 +71,7 @@ def test_readme_links_lead_somewhere() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["outputs.md", "settings.md"])
+@pytest.mark.parametrize("name", ["models.md", "outputs.md", "settings.md"])
 def test_generated_pages_are_up_to_date(name) -> None:
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     generate = importlib.util.module_from_spec(spec)
@@ -80,8 +80,9 @@ def test_generated_pages_are_up_to_date(name) -> None:
     assert written == generate.PAGES[name](), "run docs/generate.py"
 
 
-def test_every_option_is_explained() -> None:
-    rows = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("name", ["models.md", "settings.md"])
+def test_every_option_is_explained(name) -> None:
+    rows = (ROOT / "docs" / name).read_text(encoding="utf-8").splitlines()
     assert [row for row in rows if row.startswith("| `") and row.endswith("|  |")] == []
 
 

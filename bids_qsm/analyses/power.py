@@ -53,7 +53,9 @@ def power(
     effects : tuple of float
         Correlations, or differences over the SD.
     powers, alphas : tuple of float
+        Wanted, and levels of the test.
     two_sided : bool
+        Whether an effect of either sign counts.
     simulate : bool
         Whether each sample size is checked by 20,000 simulated studies.
     seed : int
@@ -122,6 +124,7 @@ def trial(
     reductions : tuple of float
         Share of it that treatment takes away.
     powers : tuple of float
+        Wanted.
     measurements : int
         Of each patient during follow-up.
     correlation : float

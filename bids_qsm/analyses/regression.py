@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -30,7 +31,7 @@ def regression(
     outcomes: tuple[str, ...] = (),
     predictors: tuple[str, ...] = (),
     covariates: tuple[str, ...] = (),
-    transforms: Mapping[str, str] | None = None,
+    transforms: Mapping[str, str] = MappingProxyType({}),
     subsets: tuple[str, ...] = (),
     robust: bool = False,
 ) -> Result:
@@ -41,7 +42,7 @@ def regression(
     cohort : Cohort
     outcomes, predictors, covariates : tuple of str
         Columns of ``group_scans.tsv``, or terms such as ``log(T2_lesions_volume_mL)``.
-    transforms : mapping of str to str, optional
+    transforms : mapping of str to str
         Transform of the ladder of powers for columns, such as ``{T2_lesions_volume_mL = "log"}``.
     subsets : tuple of str
         Conditions such as ``age < 50``: all is repeated for each.
@@ -65,7 +66,7 @@ def regression(
         tables.append(found.table.assign(subset=subset or "all"))
         notes += found.notes
     table = pd.concat(tables, ignore_index=True)
-    checks = _diagnostics(scans, outcomes, predictors, covariates, transforms or {})
+    checks = _diagnostics(scans, outcomes, predictors, covariates, transforms)
     columns = _plain_columns(scans, (*outcomes, *predictors))
     return Result(
         f"{listed(outcomes)} regressed on {listed(predictors)}"
@@ -121,7 +122,7 @@ def nested(
     outcomes : tuple of str
         Columns of numbers, or of two words (then by logistic regression).
     base : str
-        Right-hand side, such as ``thalamus_volume_mm3 + age + sex``.
+        Right-hand side, such as ``thalamus_volume_mL + age + sex``.
     added : tuple of str
         Terms that are added to it, each by itself.
     event : str

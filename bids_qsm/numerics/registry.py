@@ -66,4 +66,6 @@ def _as_type_of(default: Any, value: Option, what: str) -> Any:
         return float(value)
     if wanted is tuple and isinstance(value, list):
         return tuple(value)
+    if isinstance(default, Mapping) and isinstance(value, Mapping):
+        return value
     raise ValueError(f"{what} must be of type {wanted.__name__}, got {value!r}.")
