@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bids_qsm.report.group_style import structure_labels
 from bids_qsm.report.numbers import common_decimals, number_text, p_text
@@ -22,6 +23,9 @@ TITLES: Mapping[str, str] = {
     "bic": "BIC",
     "ci": "95 % CI",
     "cv_percent": "CV (%)",
+    "delta_aic": "ΔAIC",
+    "delta_bic": "ΔBIC",
+    "delta_r2": "ΔR²",
     "df": "df",
     "f": "F",
     "fwhm_mm": "FWHM (mm)",
@@ -44,8 +48,11 @@ TITLES: Mapping[str, str] = {
     "p_welch": "p (Welch)",
     "q_fdr": "q (FDR)",
     "q_fdr_adjusted": "q (FDR), adjusted",
+    "r2": "R²",
     "r2_after": "R² after",
+    "r2_base": "R² base",
     "r2_before": "R² before",
+    "r2_full": "R² full",
     "r_squared": "R²",
     "sd": "SD",
     "sd_between": "SD between",
@@ -217,5 +224,12 @@ def _places(columns: pd.DataFrame, units: pd.Series) -> list[int | None]:
             least = common_decimals([float(values.max())])
             wanted = common_decimals([float(np.quantile(values, 0.25, method="lower"))], digits=2)
             if values.max() < 1e6 and max(least, wanted) - least <= WIDEST:
-                places[rows.index] = max(least, wanted)
+                places[rows.index] = _needed(values, max(least, wanted))
     return places.tolist()
+
+
+def _needed(values: NDArray[np.float64], places: int) -> int:
+    """Return fewer decimals where the last ones of all values are zero."""
+    while places and np.allclose(values, np.round(values, places - 1), rtol=0, atol=1e-12):
+        places -= 1
+    return places

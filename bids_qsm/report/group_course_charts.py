@@ -121,7 +121,7 @@ def _courses_of_group(
     value: str,
     unit: str,
 ) -> list[Line2D]:
-    faint = float(np.clip(8 / max(1, rows[unit].nunique()), 0.14, 0.45))
+    faint = float(np.clip(15 / max(1, rows[unit].nunique()), 0.2, 0.4))
     lines = []
     for _, course in rows.groupby(unit, sort=True):
         lines += ax.plot(

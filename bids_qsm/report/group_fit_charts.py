@@ -273,7 +273,8 @@ def ladder_of_powers(
         dots.set(alpha=0.7, linewidth=0)
         note = p_statement(p_values[level]) if p_values and level in p_values else ""
         heading(ax, level + (" (suggested)" if marked else ""), note)
-        ax.locator_params(nbins=4)
+        ax.locator_params(axis="x", nbins=3)
+        ax.locator_params(axis="y", nbins=4)
     figure.supxlabel("normal quantile", fontsize=8.5)
     figure.supylabel(f"{name}, transformed", fontsize=8.5)
     return figure

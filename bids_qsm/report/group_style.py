@@ -24,6 +24,7 @@ from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
 from bids_qsm.report.annotations import encode_png
+from bids_qsm.report.numbers import raised
 from bids_qsm.report.tables import SHOWN_MEASURES, without_side
 
 DPI = 200
@@ -207,7 +208,11 @@ def plain_ticks(ax: Axes, which: str = "xy") -> None:
 
 
 def _tick(value: float) -> str:
-    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"
+    if value and not 1e-3 <= abs(value) < 1e5:
+        mantissa, power = f"{value:.6e}".split("e")
+        text = f"{float(mantissa):.4g}×10{raised(int(power))}"
+    else:
+        text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"
     return text.replace("-", "−")
 
 

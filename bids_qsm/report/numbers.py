@@ -23,7 +23,7 @@ def number_text(value: float, digits: int = 3) -> str:
         return f"{value:.0f}".replace("-", "−")
     if not 1e-4 <= abs(value) < 1e6:
         mantissa, power = f"{value:.{digits - 1}e}".split("e")
-        return f"{mantissa}×10{_raised(int(power))}".replace("-", "−")
+        return f"{mantissa}×10{raised(int(power))}".replace("-", "−")
     before_point = math.floor(math.log10(abs(value))) + 1
     return f"{value:.{max(0, digits - before_point)}f}".replace("-", "−")
 
@@ -58,5 +58,6 @@ def interval_text(low: float, high: float, places: int) -> str:
     return f"[{decimals(low, places)}, {decimals(high, places)}]"
 
 
-def _raised(power: int) -> str:
+def raised(power: int) -> str:
+    """Return a power in small raised digits."""
     return str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -51,7 +51,7 @@ def test_numbers_of_one_unit_share_their_decimals() -> None:
     table = data_table(results(), in_units=IN_UNITS)
     assert column(table, "mean ± SD A") == ["107 ± 18", "92 ± 20", "35.6 ± 4.6"]
     assert column(table, "difference") == ["15.3", "–", "−1.61"]
-    assert column(table, "95 % CI") == ["[6.3, 24.3]", "–", "[−3.40, 0.20]"]
+    assert column(table, "95 % CI") == ["[6.3, 24.3]", "–", "[−3.4, 0.2]"]
     assert column(table, "p (Welch)") == ["0.00003", "–", "0.030"]
     assert column(table, "n A") == ["37", "36", "37"]
     assert column(table, "converged") == ["yes", "yes", "no"]
@@ -87,7 +87,7 @@ def test_intervals_of_other_columns() -> None:
     )
     table = data_table(frame)
     assert [c.title for c in table.columns] == ["ICC(2,1)", "ICC(2,1), CI"]
-    assert column(table, "ICC(2,1), CI") == ["[0.800, 0.950]"]
+    assert column(table, "ICC(2,1), CI") == ["[0.80, 0.95]"]
 
 
 def test_a_mean_with_its_interval_and_deviation() -> None:
@@ -98,6 +98,14 @@ def test_a_mean_with_its_interval_and_deviation() -> None:
     assert [c.title for c in table.columns] == ["mean ± SD", "mean, CI"]
     assert column(table, "mean, CI") == ["[8, 11]"]
     assert column(table, "mean ± SD") == ["9.51 ± 1.50"]
+
+
+def test_decimals_that_say_nothing_are_left_out() -> None:
+    frame = pd.DataFrame({"name": ["a", "b"], "alpha": 0.05, "effect": [0.28, 0.5], "x": 0.0512})
+    table = data_table(frame)
+    assert column(table, "alpha") == ["0.05", "0.05"]
+    assert column(table, "effect") == ["0.28", "0.50"]
+    assert column(table, "x") == ["0.0512", "0.0512"]
 
 
 def test_long_tables_are_cut() -> None:

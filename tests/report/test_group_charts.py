@@ -30,6 +30,7 @@ from bids_qsm.report.group_style import (
     DPI,
     Chart,
     Quantity,
+    plain_ticks,
     quantity_of,
     structure_labels,
 )
@@ -385,6 +386,23 @@ def test_what_cannot_be_drawn_is_said(chart: Callable[[], Chart], message: str) 
 def test_susceptibility_is_shown_in_ppb(units: str, factor: float, label: str) -> None:
     quantity = quantity_of("Chimap", units)
     assert (quantity.factor, quantity.label) == (factor, label)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (-2.5, "−2.5"),
+        (12500.0, "12,500"),
+        (400000.0, "4×10⁵"),
+        (0.0025, "0.0025"),
+        (-1.5e-5, "−1.5×10⁻⁵"),
+    ],
+)
+def test_numbers_at_an_axis(value: float, text: str) -> None:
+    ax = Figure().subplots()
+    plain_ticks(ax)
+    assert ax.xaxis.get_major_formatter()(value, 0) == text
 
 
 def test_structures_have_their_side() -> None:
