@@ -15,11 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from bids_qsm.statistics.glm import Distribution, Float64, upper_quantile, upper_tail
-from bids_qsm.statistics.local_maxima import maxima_above
 from bids_qsm.statistics.smoothness import Smoothness
 
 _FOUR_LOG_2 = 4 * math.log(2)
 _HIGHEST_PRIMARY_P = 0.025
+_HIGHEST_RISE = 25.0
+"""Height above which Owen's function leaves the range of numbers."""
 
 
 def ec_densities(statistic: ArrayLike, distribution: Distribution) -> Float64:
@@ -108,8 +109,8 @@ def peak_p(
 ) -> Float64:
     """Return the family-wise corrected p of peaks.
 
-    It is the least of three bounds, as none is close for every smoothness: by random field
-    theory (smooth), by the number of voxels (rough), and by discrete local maxima (between).
+    It is the lesser of two bounds: by random field theory, for a field that is known at the
+    voxels only (:func:`grid_correction`), and by the number of voxels.
 
     Parameters
     ----------
@@ -124,8 +125,7 @@ def peak_p(
 
     References
     ----------
-    Worsley 1996, 10.1002/(SICI)1097-0193(1996)4:1<58; Worsley 2005,
-    10.1016/j.neuroimage.2005.07.056 (discrete local maxima).
+    Worsley 1996, 10.1002/(SICI)1097-0193(1996)4:1<58.
     """
     height, sides = _sided(statistic, distribution, two_sided)
     bound = _peak_bound(distribution, smoothness, stationary)
@@ -164,26 +164,56 @@ def _peak_bound(
 ) -> Callable[[Float64], Float64]:
     """Return a function that bounds the chance of a higher peak of one sign."""
     resels = smoothness.resels if stationary else smoothness.local_resels
-    turning = _turning_point(distribution, resels)
-    maxima = None
-    if distribution.kind == "t":
-        maxima = maxima_above(distribution, smoothness)
+
+    def by_fields(height: Float64) -> Float64:
+        densities = ec_densities(height, distribution)
+        missed = grid_correction(height, distribution, smoothness.fwhm_voxels)
+        return np.einsum("d,d...->...", resels, densities * missed)
+
+    low = np.linspace(0, 4 if distribution.kind == "t" else 16, 401)
+    turning = low[np.argmax(by_fields(low))]
 
     def bound(height: Float64) -> Float64:
-        by_fields = expected_ec(height, distribution, resels)
-        # Below its highest point a mean Euler characteristic counts holes too.
-        by_fields = np.where(height < turning, 1.0, by_fields)
         by_voxels = smoothness.n_voxels * upper_tail(height, distribution)
-        least = np.minimum(by_fields, by_voxels)
-        return least if maxima is None else np.minimum(least, maxima(height))
+        # Below its highest point a mean Euler characteristic counts holes too.
+        return np.where(height < turning, by_voxels, np.minimum(by_fields(height), by_voxels))
 
     return bound
 
 
-def _turning_point(distribution: Distribution, resels: Float64) -> float:
-    """Return the height at which the mean Euler characteristic is highest."""
-    heights = np.linspace(0, 4 if distribution.kind == "t" else 16, 401)
-    return float(heights[np.argmax(expected_ec(heights, distribution, resels))])
+def grid_correction(
+    height: ArrayLike, distribution: Distribution, fwhm_voxels: ArrayLike
+) -> Float64:
+    """Return by how much parts of a field above a height are fewer on the grid of its voxels.
+
+    Along a line, a Gaussian field rises through a height *u* from one voxel to the next with the
+    probability ``2 T(u, h)``, with Owen's function *T* and ``h**2 = (1 - r) / (1 + r)`` by the
+    neighbours' correlation *r*; the field between the voxels does so more often.  The ratio
+    stands for each dimension.  It is one for smooth noise, and makes of the mean Euler
+    characteristic the number of voxels times their own p for rough noise: without it,
+    corrected p are too large by a fifth at an FWHM of 6 voxels, and by half at 4.
+
+    Parameters
+    ----------
+    height : array_like
+        Of t, or of F, which is high as the root of its numerator's sum is.
+    distribution : Distribution
+    fwhm_voxels : array_like, shape (3,)
+
+    Returns
+    -------
+    ndarray of float64, shape (4, ...)
+        For 0 to 3 dimensions.
+    """
+    values = np.asarray(height, np.float64)
+    if distribution.kind == "F":
+        values = np.sqrt(distribution.df_numerator * np.maximum(values, 0))
+    roughness = _FOUR_LOG_2 / np.asarray(fwhm_voxels, np.float64) ** 2
+    h = np.sqrt(np.tanh(roughness / 4))  # r is exp(-roughness / 2)
+    u = np.minimum(values, _HIGHEST_RISE)[..., None]
+    rises = 4 * math.pi * special.owens_t(u, h) * np.exp(u**2 / 2) / np.sqrt(roughness)
+    ratio = np.exp(np.log(rises).mean(axis=-1))
+    return np.stack([ratio**d for d in range(4)])
 
 
 def cluster_resels(

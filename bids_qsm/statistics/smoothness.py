@@ -55,10 +55,6 @@ class Smoothness:
         Number of voxels searched.
     df : int
         Degrees of freedom of the residuals.
-    step_variance : ndarray of float32, shape (3, n_voxels)
-        ``2 (1 - r)`` with the neighbours along each axis; 0 where there is none.
-    neighbours : ndarray of uint8, shape (3, n_voxels)
-        Number of neighbours in the mask along each axis.
     """
 
     fwhm_voxels: Float64
@@ -69,8 +65,6 @@ class Smoothness:
     mean_resels_per_voxel: float
     n_voxels: int
     df: int
-    step_variance: Float32
-    neighbours: NDArray[np.uint8]
 
 
 def estimate_smoothness(
@@ -136,7 +130,6 @@ def _describe(
     local, per_voxel = _local_resels(lengths, near, fit.valid)
     same = np.einsum("sa,a->s", np.abs(_STEPS), fwhm**-2)
     uniform, _ = _local_resels(np.repeat(same[:, None], near.shape[1], 1), near, fit.valid)
-    variance, counts = _axis_differences(squares, near)
     return Smoothness(
         fwhm_voxels=fwhm,
         fwhm_mm=fwhm * np.asarray(voxel_mm, np.float64),
@@ -146,8 +139,6 @@ def _describe(
         mean_resels_per_voxel=float(np.prod(1 / fwhm)),
         n_voxels=n_voxels,
         df=df,
-        step_variance=variance,
-        neighbours=counts,
     )
 
 
@@ -212,18 +203,6 @@ def _add_squares(residuals, near, squares):  # type: ignore[no-untyped-def]
                     difference = residuals[other, i] - residuals[v, i]
                     total += difference * difference
                 squares[step, v] += total
-
-
-def _axis_differences(squares: Float64, near: Index) -> tuple[Float32, NDArray[np.uint8]]:
-    """Return the mean squared difference with the neighbours by axis, and their number."""
-    sums = np.zeros((3, near.shape[1]))
-    counts = np.zeros((3, near.shape[1]), np.uint8)
-    for axis in range(3):
-        first = np.flatnonzero(near[axis] >= 0)
-        for ends in (first, near[axis, first]):
-            sums[axis, ends] += squares[axis, first]
-            counts[axis, ends] += 1
-    return (sums / np.maximum(counts, 1)).astype(np.float32), counts
 
 
 @njit(cache=True)

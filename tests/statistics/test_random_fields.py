@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
-from scipy import integrate, ndimage, optimize, stats
+from scipy import ndimage, optimize, stats
 
 from bids_qsm.statistics.glm import Distribution, fit_voxels, upper_tail
 from bids_qsm.statistics.glm import test_contrast as contrast_map
-from bids_qsm.statistics.local_maxima import maxima_above
 from bids_qsm.statistics.random_fields import (
     _share_of_measured_resels,
     cluster_p,
@@ -16,6 +13,7 @@ from bids_qsm.statistics.random_fields import (
     cluster_survival,
     ec_densities,
     expected_ec,
+    grid_correction,
     peak_p,
     peak_threshold,
     primary_threshold,
@@ -40,8 +38,6 @@ def body(resels: list[float], *, n_voxels: int = 10**9, df: int = 72) -> Smoothn
         mean_resels_per_voxel=per_voxel,
         n_voxels=n_voxels,
         df=df,
-        step_variance=np.full((3, 4), 0.5, np.float32),
-        neighbours=np.zeros((3, 4), np.uint8),
     )
 
 
@@ -213,7 +209,7 @@ def test_threshold_inverts_p_and_both_sides_cost_twice(smooth: Smoothness) -> No
     assert peak_p(-6.0, law, smooth, two_sided=False) == 1
 
 
-def test_peak_p_is_the_least_of_the_bounds(smooth: Smoothness) -> None:
+def test_peak_p_is_the_lesser_of_the_bounds(smooth: Smoothness) -> None:
     law = Distribution("t", 1, 29)
     heights = np.linspace(0, 12, 60)
     p = peak_p(heights, law, smooth, two_sided=False)
@@ -223,45 +219,42 @@ def test_peak_p_is_the_least_of_the_bounds(smooth: Smoothness) -> None:
     assert (p[30:] <= expected_ec(heights[30:], law, smooth.local_resels)).all()
 
 
-def test_local_maxima_without_neighbours_or_ties_are_voxels() -> None:
-    """Without neighbours each voxel counts; of independent ones, those above six others."""
+def test_grid_correction_of_smooth_and_of_rough_noise() -> None:
+    """Smooth noise needs none; of rough noise the parts are voxels, each with its own p."""
     law = Distribution("t", 1, np.inf)
-    alone = body(box(100))
-    h = np.array([1.0, 3.0])
-    np.testing.assert_allclose(maxima_above(law, alone)(h), 4 * stats.norm.sf(h), rtol=1e-6)
-    rough = dataclasses.replace(
-        alone,
-        step_variance=np.full((3, 4), 2, np.float32),
-        neighbours=np.full((3, 4), 2, np.uint8),
-    )
-    expected = [
-        4 * integrate.quad(lambda z: stats.norm.cdf(z) ** 6 * stats.norm.pdf(z), a, 12)[0]
-        for a in h
-    ]
-    np.testing.assert_allclose(maxima_above(law, rough)(h), expected, rtol=0.03)
+    np.testing.assert_allclose(grid_correction(4.0, law, [400.0] * 3), 1, rtol=1e-3)
+    heights = np.array([5.0, 7.0, 30.0])
+    densities = ec_densities(heights, law)[3] / 0.8**3
+    found = densities * grid_correction(heights, law, [0.8] * 3)[3]
+    np.testing.assert_allclose(found[:2], stats.norm.sf(heights[:2]), rtol=0.15)
+    assert np.isfinite(found).all()
+    t = grid_correction(4.0, T30, [3.0] * 3)
+    np.testing.assert_allclose(grid_correction(16.0, F1_30, [3.0] * 3), t)
 
 
-def test_local_maxima_are_as_many_as_in_drawn_t_fields() -> None:
-    """Voxels of t fields of noise that stand above their neighbours along the axes."""
-    df, fwhm, heights = 14, 3.0, np.array([1.5, 2.5])
-    cross = ndimage.generate_binary_structure(3, 1)
-    found = []
+def test_rises_along_a_line_are_those_of_two_normal_variables() -> None:
+    fwhm, u = 3.0, 2.0
+    r = np.exp(-2 * np.log(2) / fwhm**2)
+    both = stats.multivariate_normal([0, 0], [[1, r], [r, 1]]).cdf([u, u])
+    law = Distribution("t", 1, np.inf)
+    per_voxel = ec_densities(u, law)[1] / fwhm * grid_correction(u, law, [fwhm] * 3)[1]
+    assert per_voxel == pytest.approx(stats.norm.cdf(u) - both, rel=1e-4)
+
+
+@pytest.mark.parametrize(("fwhm", "rel"), [(3.0, 0.2), (5.0, 0.1)])
+def test_parts_on_the_grid_are_as_many_as_in_drawn_t_fields(fwhm: float, rel: float) -> None:
+    """Of noise that repeats without a border, the mean Euler characteristic by voxels."""
+    df, height, found = 19, 3.5, []
     for seed in range(12):
-        squares = null_data(df + 1, 100 + seed, fwhm).astype(float) ** 2
-        for numerator in squares[:8]:
+        squares = null_data(df + 1, 500 + seed, fwhm).astype(float) ** 2
+        for numerator in squares:
             t = np.sqrt(numerator / ((squares.sum(axis=0) - numerator) / df))
-            peaks = t == ndimage.maximum_filter(t, footprint=cross, mode="wrap")
-            found.append([(peaks & (t > h)).sum() / 2 for h in heights])
-    n = int(np.prod(SHAPE))
-    variance = 2 - 2 * np.exp(-2 * np.log(2) / fwhm**2)
-    smooth = dataclasses.replace(
-        body(box(100)),
-        resels_per_voxel=np.ones(n, np.float32),
-        step_variance=np.full((3, n), variance, np.float32),
-        neighbours=np.full((3, n), 2, np.uint8),
-    )
-    expected = maxima_above(Distribution("t", 1, df), smooth)(heights)
-    np.testing.assert_allclose(np.mean(found, axis=0), expected, rtol=0.04)
+            found.append(euler(np.pad(t > height, ((0, 1),) * 3, mode="wrap"), open_end=True) / 2)
+    law = Distribution("t", 1, df)
+    smooth = expected_ec(height, law, [0, 0, 0, np.prod(SHAPE) / fwhm**3])
+    expected = smooth * grid_correction(height, law, [fwhm] * 3)[3]
+    assert expected < 0.85 * smooth
+    assert np.mean(found) == pytest.approx(expected, rel=rel)
 
 
 def test_euler_characteristic_is_that_of_drawn_t_fields() -> None:
@@ -284,10 +277,11 @@ def test_euler_characteristic_is_that_of_drawn_t_fields() -> None:
     assert total / (2 * repeats) == pytest.approx(expected, rel=0.15)
 
 
-def euler(inside: np.ndarray) -> int:
+def euler(inside: np.ndarray, *, open_end: bool = False) -> int:
+    """Return points - edges + squares - cubes, without those in the last planes if open."""
     total = 0
     for steps in np.ndindex(2, 2, 2):
-        shape = tuple(n - s for n, s in zip(inside.shape, steps, strict=True))
+        shape = tuple(n - (s or open_end) for n, s in zip(inside.shape, steps, strict=True))
         whole = np.ones(shape, np.bool_)
         for corner in np.ndindex(*(s + 1 for s in steps)):
             whole &= inside[tuple(slice(c, c + n) for c, n in zip(corner, shape, strict=True))]
