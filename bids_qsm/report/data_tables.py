@@ -40,6 +40,7 @@ TITLES: Mapping[str, str] = {
     "loa_upper": "upper limit",
     "mad": "mean abs. difference",
     "mad_percent": "mean abs. difference (%)",
+    "mad_percent_of_mean": "mean abs. difference (% of mean)",
     "n": "n",
     "n_a": "n A",
     "n_b": "n B",
