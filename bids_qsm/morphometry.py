@@ -314,6 +314,6 @@ def check_structures(
             brain=maps.brain,
             t1w_brain=anatomy.brain_on_grid(),
         )
-        job.journal.warn(*failures(checks))
+        job.journal.warn(*failures(checks, of_atlas.atlas.name if len(structures) > 1 else ""))
         tables.append(checks_table(checks))
     return tuple(tables)

@@ -18,6 +18,7 @@ from bids_qsm.bids.naming import (
     atlas_description_path,
     atlas_table_path,
     ignored_names,
+    sidecar_path,
 )
 from bids_qsm.bids.publishing import encode_json, encode_table, unwritable, write_text
 from bids_qsm.errors import CommandLineError, UnwritableOutputError
@@ -102,11 +103,16 @@ def write_atlas(
     """
     import pandas as pd  # the run's own process has no use for it
 
+    from bids_qsm.bids.sidecars import STATISTICS_COLUMNS
+
     table = pd.DataFrame(
         [(label.index, label.name, label.hemisphere) for label in labels],
         columns=["index", "name", "hemisphere"],
     )
-    write_text(output_dir / atlas_table_path(atlas), encode_table(table))
+    path = output_dir / atlas_table_path(atlas)
+    write_text(path, encode_table(table))
+    columns = {name: {"Description": STATISTICS_COLUMNS[name]} for name in table.columns}
+    write_text(output_dir / sidecar_path(path), encode_json(columns))
     write_text(output_dir / atlas_description_path(atlas), encode_json(description))
 
 

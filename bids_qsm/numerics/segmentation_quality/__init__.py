@@ -88,6 +88,10 @@ def checks_table(checks: Sequence[Check]) -> pd.DataFrame:
     return table.replace([np.inf, -np.inf], np.nan)
 
 
-def failures(checks: Sequence[Check]) -> tuple[str, ...]:
-    """Return the sentences of the checks that failed."""
-    return tuple(check.sentence for check in checks if not check.passed)
+def failures(checks: Sequence[Check], atlas: str = "") -> tuple[str, ...]:
+    """Return the sentences of the checks that failed; those on labels name the atlas, if given."""
+    return tuple(
+        f"{atlas}: {check.sentence}" if atlas and check.name != "brain" else check.sentence
+        for check in checks
+        if not check.passed
+    )
