@@ -29,7 +29,12 @@ PRESETS: Mapping[str, Preset] = {
         "The same steps in less time: a linear fit, coarser grids, fewer iterations.",
         {
             "field": {"method": "linear"},
-            "background": {"method": "joint", "far_voxel_mm": 6.0, "iterations": 0},
+            "background": {
+                "method": "joint",
+                "far_voxel_mm": 6.0,
+                "coarse_iterations": 20,
+                "iterations": 0,
+            },
             "inversion": {"method": "tv", "max_iterations": 12, "margin_mm": 12.0},
             "relaxometry": {"method": "loglinear"},
         },
