@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from bids_qsm.report.group_page import LeftOut
 from bids_qsm.report.record import SeriesRecord, record_from_json
 from bids_qsm.settings import TEMPLATE, Settings
 from bids_qsm.statistics.collection import KEYS, RegionTable, collect, with_columns
+from bids_qsm.statistics.expressions import counted
 from bids_qsm.statistics.hemispheres import bilateral_means, sides, wide_table
 
 MAPS = ("chi", "r2star")
@@ -77,9 +79,8 @@ def gather(settings: Settings) -> Gathered:
         )
         tables = [t for r in with_tables for t in _tables(settings, r, "morphometry")]
         morphometry = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=KEYS)
-        reference, warnings = _reference(with_tables)
-        if reference not in set(regions["reference"]):
-            reference = "n/a"
+        most, warnings = _reference(with_tables)
+        reference = most if most in set(regions["reference"]) else "n/a"
         scans, outcomes = _scans(regions, morphometry, reference)
         scans = with_columns(scans, participants, sessions)
     except ValueError as error:
@@ -89,7 +90,7 @@ def gather(settings: Settings) -> Gathered:
         morphometry,
         scans,
         outcomes,
-        _images(settings.output_dir, with_tables),
+        _images(settings.output_dir, with_tables, most),
         reference,
         _left_out(settings, records),
         warnings,
@@ -162,18 +163,20 @@ def _sessions(bids_dir: Path) -> pd.DataFrame | None:
 
 def _reference(records: Sequence[SeriesRecord]) -> tuple[str, tuple[str, ...]]:
     """Return what the maps of most are relative to, and a warning if others differ."""
-    regions = pd.Series([r.reference.region for r in records if r.reference is not None])
-    if regions.empty:
-        return "n/a", ()
-    counts = regions.value_counts()
-    most = str(counts.index[0])
-    if len(counts) == 1:
-        return most, ()
-    others = ", ".join(f"{n} to {region}" for region, n in counts.iloc[1:].items())
+    counts = Counter(_region(record) for record in records if record.has_phase).most_common()
+    if len(counts) < 2:
+        return (counts[0][0] if counts else "n/a"), ()
+    (most, count), *others = counts
+    also = ", ".join(f"{n} to {'nothing' if o == 'n/a' else o}" for o, n in others)
     return most, (
-        f"Susceptibility is relative to {most} in {counts.iloc[0]} maps, but {others}: maps of "
+        f"Susceptibility is relative to {most} in {counted(count, 'map')}, but in {also}: maps of "
         "different references are not compared voxel by voxel; process all with one '--reference'.",
     )
+
+
+def _region(record: SeriesRecord) -> str:
+    """Return what the susceptibility of a series is relative to."""
+    return "n/a" if record.reference is None else record.reference.region
 
 
 def _scans(
@@ -250,12 +253,14 @@ def _wide_morphometry(morphometry: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataF
     return wide.reset_index().rename_axis(columns=None), columns.assign(reference="n/a")
 
 
-def _images(output_dir: Path, records: Sequence[SeriesRecord]) -> pd.DataFrame:
+def _images(output_dir: Path, records: Sequence[SeriesRecord], reference: str) -> pd.DataFrame:
+    """Return the maps in the template's space; χ that is relative to another region has no part."""
     rows = []
     for record in records:
         for key in MAPS:
             path = output_path(record.name, key, space=TEMPLATE)
-            if path.as_posix() in record.outputs:
+            other = key == "chi" and _region(record) != reference
+            if path.as_posix() in record.outputs and not other:
                 rows.append((*_ids(record), OUTPUTS[key].suffix, output_dir / path))
     return pd.DataFrame(rows, columns=[*KEYS, "measure", "path"])
 

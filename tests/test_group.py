@@ -1,72 +1,320 @@
+"""The group level as the command line runs it."""
+
 from __future__ import annotations
 
+import html
 import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from bids_qsm.bids.dataset import prepare_output_dir
 from bids_qsm.cli import main
-from bids_qsm.report.record import SeriesRecord, TableRecord, record_to_json
-from bids_qsm.settings import Settings
+from tests.analyses.tiny import Tiny, make, small_pictures
+
+MARKED = '<b>MS</b> & "it\'s"'
+MODELS = """
+[[analysis]]
+name = "groups"
+kind = "regions"
+measures = ["Chimap"]
+covariates = ["age"]
+
+[[analysis]]
+name = "voxels"
+kind = "voxelwise"
+title = "Voxels <script>alert(1)</script>"
+measures = ["Chimap"]
+permutations = 20
+
+[[analysis]]
+name = "broken"
+kind = "regions"
+by = "grupo"
+
+[[analysis]]
+name = "sizes"
+kind = "power"
+"""
+QUICK = '[[analysis]]\nname = "sizes"\nkind = "power"\n'
 
 
-def processed(folder: Path) -> tuple[Path, Path]:
-    """A dataset, with tables and records of two subjects as the participant level leaves them."""
-    bids, out = folder / "bids", folder / "out"
-    bids.mkdir()
-    fields = {"Name": "x", "BIDSVersion": "1.10.0"}
-    (bids / "dataset_description.json").write_text(json.dumps(fields))
-    prepare_output_dir(Settings(bids, out))
-    (out / "logs").mkdir()
-    for subject, session, mean in (("01", "1", 0.1), ("01", "2", 0.12), ("02", "1", 0.2)):
-        name = f"sub-{subject}_ses-{session}"
-        table = f"sub-{subject}/ses-{session}/anat/{name}_atlas-A_desc-regions_stats.tsv"
-        (out / table).parent.mkdir(parents=True)
-        header = "index\tname\themisphere\tmeasure\tunits\treference\tmean\n"
-        rows = f"10\tLeft thalamus\tL\tChimap\tppm\twhole brain\t{mean}\n"
-        rows += f"10\tLeft thalamus\tL\tR2starmap\t1/s\tn/a\t{100 * mean}\n"
-        (out / table).write_text(header + rows)
-        tables = (TableRecord("stats", table, "A"),)
-        record = SeriesRecord(subject, session, name, "0", {}, (), (), (), tables=tables)
-        (out / "logs" / f"{name}_record.json").write_text(record_to_json(record))
-    return bids, out
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Tiny:
+    return make(tmp_path_factory.mktemp("original"), n_each=3)
 
 
-def test_one_table_over_all_subjects_with_their_columns(tmp_path, capsys) -> None:
-    bids, out = processed(tmp_path)
-    (bids / "participants.tsv").write_text("participant_id\tage\nsub-01\t40\nsub-02\tn/a\n")
-    (bids / "sub-01").mkdir()
-    (bids / "sub-01" / "sub-01_sessions.tsv").write_text("session_id\tedss\nses-1\t2\nses-2\t3\n")
-    assert main([str(bids), str(out), "group"]) == 0
-    assert "3 series of 2 subjects, 6 rows" in capsys.readouterr().out
-    table = pd.read_csv(out / "group_regions.tsv", sep="\t", keep_default_na=False)
-    assert table["participant_id"].tolist() == ["sub-01"] * 4 + ["sub-02"] * 2
-    assert table["edss"].tolist()[:4] == ["2", "2", "3", "3"]
-    assert table["age"].tolist() == ["40"] * 4 + ["n/a"] * 2
-    assert table["reference"].tolist() == ["whole brain", "n/a"] * 3
-    assert table["mean"].tolist() == [0.1, 10, 0.12, 12, 0.2, 20]
+@pytest.fixture
+def tiny(original: Tiny, tmp_path) -> Tiny:
+    """A copy that a test may change, with a models file that is quick."""
+    folder = tmp_path / "copy"
+    shutil.copytree(original.bids.parent, folder)
+    (folder / "quick.toml").write_text(QUICK)
+    return Tiny(folder / "bids", folder / "out", folder / "tiny.nii.gz", original.plan)
 
 
-def test_only_the_wanted_subjects(tmp_path) -> None:
-    bids, out = processed(tmp_path)
-    assert main([str(bids), str(out), "group", "--participant-label", "02"]) == 0
-    table = pd.read_csv(out / "group_regions.tsv", sep="\t")
-    assert set(table["participant_id"]) == {"sub-02"}
+@pytest.fixture
+def small() -> Iterator[None]:
+    with small_pictures():
+        yield
+
+
+def run(tiny: Tiny, *words: str, models: str = "quick.toml") -> int:
+    """Run the group level; with no models file, if it is named so."""
+    model = ["--model", str(tiny.bids.parent / models)] if models else []
+    return main([*tiny.words, *model, *words])
+
+
+def read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False)
+
+
+def change_people(tiny: Tiny, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    path = tiny.bids / "participants.tsv"
+    change(read(path)).to_csv(path, sep="\t", index=False, na_rep="n/a")
+
+
+@pytest.mark.usefixtures("small")
+def test_tables_over_all_subjects_with_their_columns(tiny: Tiny, capsys) -> None:
+    change_people(tiny, lambda p: p.assign(edss=p["edss"].where(p.index != 5)))
+    assert run(tiny) == 0
+    assert "12 scans of 6 subjects, 216 rows" in capsys.readouterr().out
+    regions = read(tiny.out / "group_regions.tsv")
+    assert set(regions["atlas"]) == {"tiny"}
+    first = regions[regions["series"] == "sub-04_ses-2"]
+    assert len(first) == 6 * 3
+    own = read(next(tiny.out.glob("sub-04/ses-2/anat/*regions_stats.tsv")))
+    keys = ["measure", "reference", "index"]
+    one, other = (t.assign(reference=t["reference"].fillna("n/a")) for t in (first, own))
+    pd.testing.assert_series_equal(
+        one.sort_values(keys)["mean"], other.sort_values(keys)["mean"], check_index=False
+    )
+    assert set(first["years"]) == {1.25}
+    assert set(first["age"]) == {tiny.plan.participants["age"].iloc[3]}
+    assert regions[regions["participant_id"] == "sub-06"]["edss"].isna().all()
+    morphometry = read(tiny.out / "group_morphometry.tsv")
+    assert len(morphometry) == 12 * 8
+    scans = read(tiny.out / "group_scans.tsv")
+    assert scans["series"].tolist()[:2] == ["sub-01_ses-1", "sub-01_ses-2"]
+    described = json.loads((tiny.out / "group_scans.json").read_text())
+    assert described["putamen_Chimap"] == {"Description": "putamen: Chimap", "Units": "ppb"}
+    assert set(described) <= set(scans.columns)
+    assert (tiny.out / "group_missing.tsv").read_text() == "unit\treason\n"
+
+
+@pytest.mark.usefixtures("small")
+def test_only_the_wanted_subjects_and_sessions(tiny: Tiny) -> None:
+    assert run(tiny, "--participant-label", "02", "sub-05", "--session-label", "2") == 0
+    scans = read(tiny.out / "group_scans.tsv")
+    assert scans["series"].tolist() == ["sub-02_ses-2", "sub-05_ses-2"]
+
+
+@pytest.mark.usefixtures("small")
+def test_who_has_no_table_is_listed(tiny: Tiny) -> None:
+    (tiny.bids / "sub-99" / "anat").mkdir(parents=True)
+    (tiny.bids / "sub-99" / "anat" / "sub-99_T1w.nii.gz").touch()
+    path = tiny.out / "logs" / "sub-02_ses-1_record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tables": []}))
+    assert run(tiny) == 0
+    missing = read(tiny.out / "group_missing.tsv").set_index("unit")["reason"]
+    assert set(missing.index) == {"sub-99", "sub-02_ses-1"}
+    assert "no structures" in missing["sub-02_ses-1"]
+    assert "not finished" in missing["sub-99"]
+    assert "sub-99" in (tiny.out / "group.html").read_text()
+
+
+@pytest.mark.usefixtures("small")
+def test_dry_run_writes_nothing(tiny: Tiny, capsys) -> None:
+    before = {p: p.stat().st_mtime_ns for p in tiny.out.rglob("*")}
+    assert run(tiny, "--dry-run", models="") == 0
+    said = capsys.readouterr().out
+    assert "regions-by-group: regions" in said
+    assert "voxels-by-group: voxelwise" in said
+    assert {p: p.stat().st_mtime_ns for p in tiny.out.rglob("*")} == before
+
+
+def unreadable_people(tiny: Tiny) -> None:
+    change_people(tiny, lambda p: p.rename(columns={"participant_id": "id"}))
+
+
+def twice_the_same(tiny: Tiny) -> None:
+    change_people(tiny, lambda p: pd.concat([p, p.iloc[:1]]))
 
 
 @pytest.mark.parametrize(
     ("spoil", "status", "sentence"),
     [
-        (lambda out: [p.unlink() for p in out.glob("logs/*")], 18, "participant level first"),
-        (lambda out: next(out.glob("logs/*")).write_text("{"), 66, "process the subject again"),
-        (lambda out: next(out.rglob("*stats.tsv")).unlink(), 66, "cannot be read"),
+        (lambda t: [p.unlink() for p in t.out.glob("logs/*")], 18, "participant level first"),
+        (lambda t: next(t.out.glob("logs/*.json")).write_text("{"), 66, "process the subject"),
+        (lambda t: next(t.out.rglob("*regions_stats.tsv")).unlink(), 66, "cannot be read"),
+        (lambda t: t.atlas.unlink(), 66, "no such atlas"),
+        (unreadable_people, 66, "participants.tsv has no column 'participant_id'"),
+        (twice_the_same, 66, "participants.tsv: a row stands twice (sub-01)"),
     ],
 )
-def test_what_is_missing_or_damaged_is_said(tmp_path, capsys, spoil, status, sentence) -> None:
-    bids, out = processed(tmp_path)
-    spoil(out)
-    assert main([str(bids), str(out), "group"]) == status
+def test_what_is_missing_or_damaged_is_said(tiny: Tiny, capsys, spoil, status, sentence) -> None:
+    spoil(tiny)
+    assert run(tiny) == status
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert not (tiny.out / "group_regions.tsv").exists()
+
+
+def test_an_atlas_that_is_not_given_is_asked_for(tiny: Tiny, capsys) -> None:
+    assert main(tiny.words[:3]) == 66
+    assert "give it by '--atlas PATH'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "sentence"),
+    [
+        (None, 66, "models file cannot be read"),
+        ("[[analysis]\n", 2, "models.toml: "),
+        ('[[analysis]]\nname = "a"\nkind = "voodoo"\n', 2, "has no kind 'voodoo'"),
+    ],
+)
+def test_a_bad_models_file_ends_the_run(tiny: Tiny, capsys, text, status, sentence) -> None:
+    if text is not None:
+        (tiny.bids.parent / "models.toml").write_text(text)
+    assert run(tiny, models="models.toml") == status
     assert sentence in capsys.readouterr().err
-    assert not (out / "group_regions.tsv").exists()
+    assert not list(tiny.out.glob("group*"))
+
+
+def test_words_of_the_group_level_are_refused_elsewhere(tiny: Tiny, capsys) -> None:
+    words = [str(tiny.bids), str(tiny.out), "participant", "--model", "x.toml"]
+    assert main(words) == 2
+    assert "for the group level" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small")
+def test_an_output_folder_that_cannot_be_written_is_said(tiny: Tiny, capsys) -> None:
+    (tiny.out / "group_regions.tsv").mkdir()  # a folder in a file's place: root may write anywhere
+    assert run(tiny) == 73
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small")
+def test_one_failure_does_not_stop_the_others(tiny: Tiny, capsys) -> None:
+    (tiny.bids.parent / "models.toml").write_text(
+        MODELS.replace("permutations = 20", "primary_p = .5")
+    )
+    old = tiny.out / "group" / "broken"
+    old.mkdir(parents=True)
+    (old / "pairs.tsv").touch()
+    assert run(tiny, models="models.toml") == 1
+    said = capsys.readouterr().out
+    assert "FAILED broken: the comparison names 'grupo', which is no column" in said
+    assert "FAILED voxels: " in said
+    assert not old.exists()
+    assert (tiny.out / "group" / "groups" / "pairs.tsv").exists()
+    assert (tiny.out / "group" / "sizes" / "sample-sizes.tsv").exists()
+    page = html.unescape((tiny.out / "group.html").read_text())
+    assert "broken could not be made: the comparison names 'grupo'" in page
+
+
+@pytest.mark.usefixtures("small")
+def test_a_fault_of_the_program_stops_its_analysis_alone(tiny: Tiny, capsys, monkeypatch) -> None:
+    def fault(cohort: object, **options: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr("bids_qsm.group.KINDS", {"power": fault})
+    assert run(tiny) == 1
+    said = capsys.readouterr().out
+    assert "FAILED sizes: a fault in the program (KeyError: 'x'; test_group.py, line" in said
+    assert (tiny.out / "group.html").exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_default_analyses_say_what_they_assume(tiny: Tiny) -> None:
+    assert run(tiny, "--rescan", "1", "ses-2", models="") == 0
+    assert {p.name for p in (tiny.out / "group").iterdir()} == {
+        "regions-by-group", "voxels-by-group", "reliability",
+    }  # fmt: skip
+    page = html.unescape((tiny.out / "group.html").read_text())
+    assert "has two levels (control, patient)" in page
+    assert "adjusted for age and sex" in page
+    made = json.loads((tiny.out / "group/reliability/analysis.json").read_text())
+    assert made["Options"]["sessions"] == ["ses-1", "ses-2"]
+
+
+@pytest.mark.usefixtures("small")
+def test_other_references_are_said_and_not_compared_by_voxel(tiny: Tiny) -> None:
+    path = tiny.out / "logs" / "sub-02_ses-1_record.json"
+    record = json.loads(path.read_text())
+    record["reference"]["region"] = "whole brain"
+    path.write_text(json.dumps(record))
+    models = '[[analysis]]\nname = "v"\nkind = "voxelwise"\npermutations = 0\nsession = "ses-1"\n'
+    (tiny.bids.parent / "v.toml").write_text(models)
+    assert run(tiny, models="v.toml") == 0
+    page = html.unescape((tiny.out / "group.html").read_text())
+    assert "is relative to CSF of the ventricles' atria in 11 maps, but in 1 to whole brain" in page
+    notes = json.loads((tiny.out / "group/v/analysis.json").read_text())["Notes"]
+    assert "1 scan left out for want of a map of Chimap: sub-02_ses-1." in notes
+    assert not any("map of R2starmap" in note for note in notes)
+
+
+@pytest.mark.usefixtures("small")
+def test_several_runs_of_a_session_are_taken_once(tiny: Tiny) -> None:
+    for path in sorted(tiny.out.rglob("sub-01_ses-1*")):
+        text = path.name.replace("ses-1", "ses-1_run-2", 1)
+        shutil.copy(path, path.with_name(text))
+    path = tiny.out / "logs" / "sub-01_ses-1_run-2_record.json"
+    path.write_text(
+        path.read_text()
+        .replace("sub-01_ses-1", "sub-01_ses-1_run-2")
+        .replace("anat/sub-01_ses-1_run-2", "anat/sub-01_ses-1_run-2")
+    )
+    models = '[[analysis]]\nname = "g"\nkind = "regions"\nsession = "ses-1"\n'
+    models += '[[analysis]]\nname = "r"\nkind = "reliability"\nvoxels = false\n'
+    models += '[[analysis]]\nname = "l"\nkind = "longitudinal"\n'
+    (tiny.bids.parent / "g.toml").write_text(models)
+    status = run(tiny, models="g.toml")
+    scans = read(tiny.out / "group_scans.tsv")
+    assert scans["series"].tolist()[:2] == ["sub-01_ses-1", "sub-01_ses-1_run-2"]
+    notes = {n: json.loads((tiny.out / f"group/{n}/analysis.json").read_text()) for n in ("g", "r")}
+    assert any("1 scan left out" in note for note in notes["g"]["Notes"])
+    assert any("1 series left out" in note for note in notes["r"]["Notes"])
+    page = html.unescape((tiny.out / "group.html").read_text())
+    assert status == 1
+    assert "l could not be made: sub-01 has two scans of one structure at the same years" in page
+
+
+@pytest.mark.slow
+def test_a_whole_run_is_valid_escaped_and_the_same_again(tmp_path) -> None:
+    tiny = make(tmp_path, n_each=4, n_sessions=1, thalamus="<i>thalamus</i> & co")
+    (tmp_path / "models.toml").write_text(MODELS)
+    change_people(tiny, lambda p: p.assign(group=p["group"].replace("patient", MARKED)))
+    files = []
+    for _ in range(2):
+        assert run(tiny, models="models.toml") == 1
+        written = [*tiny.out.glob("group*"), *(tiny.out / "group").rglob("*")]
+        files.append({p.relative_to(tiny.out): p.read_bytes() for p in written if p.is_file()})
+    assert files[0].keys() == files[1].keys()
+    assert [path for path in files[0] if files[0][path] != files[1][path]] == []
+    names = {path.as_posix() for path in files[0]}
+    assert {f"group/voxels/Chimap_{n}" for n in (
+        "clusters.tsv", "statistic.nii.gz", "statistic.json", "slices-random-fields.png",
+        "slices-random-fields.svg", "slices-tfce.png", "log10p-tfce.nii.gz",
+    )} <= names  # fmt: skip
+
+    page = (tiny.out / "group.html").read_text()
+    for marked in ("<b>MS</b>", "<i>thalamus</i>", "<script>alert", "it's\""):
+        assert marked not in page
+    assert "&lt;b&gt;MS&lt;/b&gt;" in page
+    for path in names:
+        if path.startswith("group/") and path.endswith((".tsv", ".svg")):
+            assert f'href="./{path}"' in page
+
+    done = subprocess.run(
+        ["bids-validator-deno", "--json", str(tiny.out)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue["severity"] == "error"] == []

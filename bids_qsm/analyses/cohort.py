@@ -9,9 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from bids_qsm.anatomy.atlases import Atlas
+from bids_qsm.report.tables import without_side
 from bids_qsm.statistics import expressions
 from bids_qsm.statistics.expressions import counted, listed
 from bids_qsm.statistics.hemispheres import bilateral_means, sides
+from bids_qsm.statistics.regions import group_labels
 
 KEYS = ["participant_id", "session_id", "series"]
 NO_STRUCTURES = ("ventricle", "white matter", "cortex", "brain stem", "brain-stem")
@@ -150,6 +152,17 @@ def with_scans(cohort: Cohort, scans: pd.DataFrame, notes: tuple[str, ...] = ())
     )
 
 
+def with_labels(cohort: Cohort, column: str) -> Cohort:
+    """Return the cohort with a column of groups as text, however the table was written."""
+    if column not in cohort.scans:
+        return cohort
+    regions, scans = (
+        table.assign(**{column: group_labels(table, column)})
+        for table in (cohort.regions, cohort.scans)
+    )
+    return replace(cohort, regions=regions, scans=scans)
+
+
 def _of_sides(regions: pd.DataFrame, wanted: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if wanted == "apart":
         return regions, ()
@@ -170,13 +183,15 @@ def _of_structures(regions: pd.DataFrame, wanted: Sequence[str]) -> pd.DataFrame
             other |= bare.str.contains(word, regex=False)
         return regions[~other]
     chosen = {word.lower() for word in wanted}
-    known = {*bare.unique()}
+    joined = without_side(bare)
+    known = {*bare.unique(), *joined.unique()}
     for word in wanted:
         if word.lower() not in known:
             raise ValueError(
-                f"there is no structure {word!r}; there are: {listed(sorted(names.unique()))}."
+                f"there is no structure {word!r}; there are: {listed(sorted(names.unique()))}"
+                " (sides stand apart with sides = 'apart')."
             )
-    return regions[bare.isin(chosen)]
+    return regions[bare.isin(chosen) | joined.isin(chosen)]
 
 
 def _check(what: str, wanted: Iterable[str], there: pd.Series) -> None:

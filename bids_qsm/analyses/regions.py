@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bids_qsm.analyses.cohort import Cohort, one_scan_each
+from bids_qsm.analyses.cohort import Cohort, one_scan_each, with_labels
 from bids_qsm.analyses.result import Result, ResultChart, ResultTable
 from bids_qsm.report.group_charts import Interval, forest, values_by_group
 from bids_qsm.report.group_style import quantity_of, structure_labels
@@ -39,7 +39,7 @@ def regions(
     robust : bool
         Whether the adjusted model allows for unequal variances (HC3).
     """
-    cohort = one_scan_each(cohort)
+    cohort = with_labels(one_scan_each(cohort), by)
     found = compare_groups(
         cohort.regions,
         by,
@@ -95,7 +95,7 @@ def _charts(
     for (measure, units), pairs in found.pairs.groupby(["measure", "units"], sort=False):
         rows = cohort.regions[cohort.regions["measure"] == measure].sort_values("index")
         rows = rows.assign(structure=structure_labels(rows["name"], rows["hemisphere"]))
-        rows = rows[rows[by].notna()].astype({by: str})
+        rows = rows[rows[by].notna()]
         pairs = pairs.assign(structure=structure_labels(pairs["name"], pairs["hemisphere"]))
         quantity = quantity_of(str(measure), str(units))
         p_values = None

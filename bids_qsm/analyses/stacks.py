@@ -79,6 +79,8 @@ def stack_maps(cohort: Cohort, paths: Sequence[Path], smoothing_mm: float = 0.0)
     ValueError
         If none of the structures has a voxel.
     """
+    if smoothing_mm < 0:
+        raise ValueError(f"'smoothing_mm' must not be below 0, got {smoothing_mm:g}.")
     first = load_image(paths[0], np.float32)
     (atlas,) = cohort.atlases.values()
     labels = _labels_on(atlas, first, cohort.regions["name"])
@@ -127,8 +129,12 @@ def _inside(data: NDArray, mask: Image, smoothing_mm: float) -> NDArray[np.float
         weight[mask.data] = known
         total = np.zeros(mask.shape, np.float32)
         total[mask.data] = np.where(known, values, 0)
-        share = ndimage.gaussian_filter(weight[box], sd)[mask.data[box]]
-        values = ndimage.gaussian_filter(total[box], sd)[mask.data[box]] / np.maximum(share, 1e-6)
+        # beyond the box there is nothing, and not its mirror image
+        share, smooth = (
+            ndimage.gaussian_filter(part[box], sd, mode="constant")[mask.data[box]]
+            for part in (weight, total)
+        )
+        values = smooth / np.maximum(share, 1e-6)
     return np.where(known, values, np.float32(np.nan)).astype(np.float32)
 
 

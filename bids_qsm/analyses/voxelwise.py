@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bids_qsm.analyses.cohort import KEYS, Cohort, one_scan_each
+from bids_qsm.analyses.cohort import KEYS, Cohort, one_scan_each, with_labels
 from bids_qsm.analyses.result import Result, ResultChart, ResultMap, ResultTable
 from bids_qsm.analyses.stacks import Stack, not_measured, stack_maps
 from bids_qsm.anatomy.grids import on_grid
@@ -18,7 +18,7 @@ from bids_qsm.report.group_style import quantity_of
 from bids_qsm.report.group_surfaces import cluster_views
 from bids_qsm.statistics.clusters import cluster_table, find_clusters, significant_by_region
 from bids_qsm.statistics.designs import Contrast, Design, build_design, contrast
-from bids_qsm.statistics.expressions import listed
+from bids_qsm.statistics.expressions import counted, listed
 from bids_qsm.statistics.glm import ContrastMap, false_discovery_q, fit_voxels, p_values
 from bids_qsm.statistics.glm import test_contrast as tested
 from bids_qsm.statistics.permutation import PermutationTest, permutation_test
@@ -113,7 +113,11 @@ def voxelwise(
     seed : int
         Of the permutations.
     """
+    if permutations < 0:
+        raise ValueError(f"'permutations' must not be below 0, got {permutations}.")
     cohort = one_scan_each(cohort)
+    if not formula and _names_groups(cohort.scans, by):
+        cohort = with_labels(cohort, by)
     tables: list[ResultTable] = []
     charts: list[ResultChart] = []
     maps: list[ResultMap] = []
@@ -127,6 +131,7 @@ def voxelwise(
     for measure in measures:
         images = cohort.images[cohort.images["measure"] == measure]
         scans = cohort.scans.merge(images[[*KEYS, "path"]], on=KEYS)
+        notes += _without_map(cohort.scans, scans, measure)
         model = _model(scans, by, covariates, reference_group, formula, contrast)
         stack = stack_maps(cohort, list(model.scans["path"]), smoothing_mm)
         fit = fit_voxels(stack.values, model.design.matrix, names=model.design.names)
@@ -166,13 +171,11 @@ def _model(
         chosen = contrast(design, words or by)
         title = f"{chosen.kind} of {chosen.name}"
         return Model(scans.iloc[design.rows], design, chosen, title, (), notes + design.left_out)
-    term = by
-    if by in scans and not pd.api.types.is_numeric_dtype(scans[by]):
-        known = scans[scans[by].notna()].astype({by: str})
-        order, notes = group_order(known, by, reference_group or None)
-        term = f"C({by}, Treatment('{order[0]}'))"
+    if _names_groups(scans, by):
+        order, notes = group_order(scans[scans[by].notna()], by, reference_group or None)
+        scans = scans.assign(**{by: pd.Categorical(scans[by], order, ordered=True)})
         groups = (order[1], order[0]) if len(order) == 2 else ()
-    design = build_design(scans, " + ".join((term, *covariates)))
+    design = build_design(scans, " + ".join((by if by.isidentifier() else f"`{by}`", *covariates)))
     chosen = contrast(design, words or next(iter(design.terms)))
     title = f"{chosen.kind} of {by}"
     if groups and not words:
@@ -180,6 +183,22 @@ def _model(
     elif words:
         groups = ()
     return Model(scans.iloc[design.rows], design, chosen, title, groups, notes + design.left_out)
+
+
+def _names_groups(scans: pd.DataFrame, by: str) -> bool:
+    """Whether a column holds texts, or two numbers, and so names groups."""
+    if by not in scans:
+        return False
+    return not pd.api.types.is_numeric_dtype(scans[by]) or scans[by].nunique() <= 2
+
+
+def _without_map(scans: pd.DataFrame, mapped: pd.DataFrame, measure: str) -> tuple[str, ...]:
+    """Return a sentence on scans that have no map in the atlas' space."""
+    lacking = scans[~scans["series"].isin(mapped["series"])]
+    if lacking.empty:
+        return ()
+    what = counted(len(lacking), "scan")
+    return (f"{what} left out for want of a map of {measure}: {listed(lacking['series'], 5)}.",)
 
 
 def _weights(chosen: Contrast) -> NDArray[np.float64]:
@@ -292,7 +311,7 @@ def _tables(
 
 def _group_column(model: Model) -> str:
     """Return the column of the two groups, which is the first term of the design."""
-    return next(iter(model.design.terms)).removeprefix("C(").split(",")[0]
+    return next(iter(model.design.terms))
 
 
 def _charts(

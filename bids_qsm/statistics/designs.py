@@ -89,8 +89,8 @@ def build_design(table: pd.DataFrame, formula: str, *, complete: Sequence[str] =
     formula : str
         As in statsmodels and formulaic: ``group + age + sex``, ``group * log(age)``,
         ``C(site, Treatment('B')) + poly(age, 2)``.  Text columns are groups, their first level in
-        the alphabet the reference.  See :data:`bids_qsm.statistics.expressions.FUNCTIONS` for
-        what else can be written.
+        the alphabet the reference (of ordered categories, the first).  See
+        :data:`bids_qsm.statistics.expressions.FUNCTIONS` for what else can be written.
     complete : sequence of str
         More columns, such as the outcome, that must be known in the rows that are used.
 
@@ -113,9 +113,12 @@ def build_design(table: pd.DataFrame, formula: str, *, complete: Sequence[str] =
             raise unknown_column("the model", name, columns)
     typed = {name: typed_column(table, name, as_levels=name in in_c) for name in used}
     typed |= {name: typed_column(table, name) for name in complete if name not in typed}
-    data = pd.DataFrame({n: v.to_numpy() for n, v in typed.items()}, index=range(len(table)))
+    bare = {name: column.reset_index(drop=True) for name, column in typed.items()}
+    data = pd.DataFrame(bare, index=range(len(table)))
     known, left_out = _known_rows(table, data)
     data = data.loc[known]
+    for name in data.select_dtypes("category").columns:
+        data[name] = data[name].cat.remove_unused_categories()
     for name in used:
         _check_column(table.iloc[np.flatnonzero(known)], data[name], name, name in in_c)
     design = _evaluate(formula.strip(), data, np.flatnonzero(known), left_out)

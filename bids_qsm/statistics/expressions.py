@@ -295,6 +295,8 @@ def typed_column(table: pd.DataFrame, name: str, *, as_levels: bool = False) -> 
         return column if as_levels else numbers.where(np.isfinite(numbers))
     if pd.api.types.is_datetime64_any_dtype(column):
         raise ValueError(f"column {name!r} holds dates: give years or days as a number.")
+    if isinstance(column.dtype, pd.CategoricalDtype) and column.cat.ordered:
+        return column  # the order says which level is the reference
     text = column.astype("object").map(lambda value: "" if pd.isna(value) else str(value).strip())
     missing = text.str.lower().isin(_MISSING)
     text = text.astype("object").where(~missing)

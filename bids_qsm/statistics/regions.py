@@ -179,16 +179,22 @@ def _covariate_columns(formula: str, group: str, columns: list[str]) -> list[str
 
 def _group_labels(people: pd.DataFrame, group: str) -> tuple[pd.Series, tuple[str, ...]]:
     """Return the groups as text, and a sentence on those who have none."""
-    column = typed_column(people, group, as_levels=True)
-    missing = column.isna().to_numpy()
+    text = group_labels(people, group)
+    missing = text.isna().to_numpy()
     if missing.all():
         raise ValueError(f"column {group!r} has no value for any subject.")
-    text = column.map(lambda v: v if pd.isna(v) else f"{v:g}" if isinstance(v, float) else str(v))
     if not missing.any():
-        return text.astype(object), ()
+        return text, ()
     who = row_names(people[missing])
     sentence = f"{counted(len(who), 'subject')} left out for want of {group}: {listed(who, 5)}."
-    return text.astype(object), (sentence,)
+    return text, (sentence,)
+
+
+def group_labels(people: pd.DataFrame, group: str) -> pd.Series:
+    """Return a column of groups as text, NaN where it is missing; 1 and 1.0 are group ``1``."""
+    column = typed_column(people, group, as_levels=True)
+    text = column.map(lambda v: v if pd.isna(v) else f"{v:g}" if isinstance(v, float) else str(v))
+    return text.astype(object)
 
 
 def group_order(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,26 +42,38 @@ REFERENCES = {
 REFERENCE = ReferenceRecord("CSF of the ventricles' atria", 0.03, 0.006, 500)
 
 
-def write(cohort: Cohort, bids_dir: Path, output_dir: Path, *, n_sessions: int = 1) -> None:
+Paint = Callable[[str, int, int | None], NDArray[np.float32]]
+
+
+def write(
+    cohort: Cohort,
+    bids_dir: Path,
+    output_dir: Path,
+    *,
+    n_sessions: int = 1,
+    paint: Paint | None = None,
+    atlas: str = ATLAS,
+) -> None:
     """Write maps in the template's space, tables and records, and the input's tables.
 
-    With more than one session all subjects have as many scans of the same brain.
+    With more than one session all subjects have as many scans of the same brain.  ``paint`` gives
+    the map of a measure, subject and session, where it is not to be the painter's.
     """
     sessions = [None] if n_sessions == 1 else [*range(1, n_sessions + 1)]
     _write_input(cohort, bids_dir, sessions)
     prepare_output_dir(Settings(bids_dir, output_dir))
     rows = cohort.table[["index", "name", "hemisphere"]].itertuples(index=False)
     labels = [AtlasLabel(*row) for row in rows]
-    write_atlas(output_dir, ATLAS, labels, {"Name": "Harvard-Oxford subcortical structures"})
-    painter, volumes = Painter(cohort), _volumes(cohort)
+    write_atlas(output_dir, atlas, labels, {"Name": "Subcortical structures"})
+    paint, volumes = paint or Painter(cohort).image, _volumes(cohort)
     morphometry = [_morphometry(cohort, subject) for subject in range(len(cohort.participants))]
     for subject, participant in enumerate(cohort.participants["participant_id"]):
         for session in sessions:
             entities = {"sub": participant.removeprefix("sub-")}
             name = stem_from(entities if session is None else {**entities, "ses": str(session)})
-            maps = {m: painter.image(m, subject, session) for m in MEASURES}
+            maps = {m: paint(m, subject, session) for m in MEASURES}
             table = _regions(cohort, maps, volumes[subject])
-            _write_series(cohort, output_dir, name, maps, table, morphometry[subject])
+            _write_series(cohort, output_dir, name, maps, table, morphometry[subject], atlas)
 
 
 def _write_input(cohort: Cohort, bids_dir: Path, sessions: Sequence[int | None]) -> None:
@@ -84,6 +96,7 @@ def _write_series(
     maps: dict[str, NDArray[np.float32]],
     table: pd.DataFrame,
     morphometry: pd.DataFrame,
+    atlas: str,
 ) -> None:
     written = []
     for measure, values in maps.items():
@@ -95,11 +108,11 @@ def _write_series(
         write_text(output_dir / sidecar_path(path), encode_json(sidecar))
         written.append(path.as_posix())
     tables = []
-    for key, atlas, rows in (("stats", ATLAS, table), ("morphometry", None, morphometry)):
-        path = output_path(name, key, atlas=atlas)
+    for key, of, rows in (("stats", atlas, table), ("morphometry", None, morphometry)):
+        path = output_path(name, key, atlas=of)
         write_text(output_dir / path, encode_table(rows))
         write_text(output_dir / sidecar_path(path), encode_json(sidecar_for(key)))
-        tables.append(TableRecord(key, path.as_posix(), atlas))
+        tables.append(TableRecord(key, path.as_posix(), of))
     entities = dict(part.split("-") for part in name.split("_"))
     record = SeriesRecord(
         subject=entities["sub"],

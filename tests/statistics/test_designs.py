@@ -54,6 +54,18 @@ def test_design_spans_what_statsmodels_fits(table: pd.DataFrame, formula: str) -
     assert len(design.names) == design.matrix.shape[1] == len(theirs.params)
 
 
+def test_ordered_categories_have_their_first_as_the_reference(table: pd.DataFrame) -> None:
+    order = ["patient", 'it\'s "x"', "control", "nobody"]
+    named = table["group"].replace({"other": order[1]})
+    ordered = table.assign(**{"an arm": pd.Categorical(named, order, ordered=True)})
+    design = build_design(ordered, "`an arm` + age")
+    assert design.names[1:3] == ('an arm[T.it\'s "x"]', "an arm[T.control]")
+    assert design.levels == {"an arm": tuple(order[:3])}
+    np.testing.assert_array_equal(design.matrix[:, 2], table["group"] == "control")
+    found = contrast(design, "control - patient").weights
+    np.testing.assert_array_equal(found, [[0, 0, 1, 0]])
+
+
 def test_polynomial_spans_the_powers(table: pd.DataFrame) -> None:
     design = build_design(table, "poly(age, 2)")
     powers = build_design(table, "age + I(age ** 2)").matrix
