@@ -21,6 +21,7 @@ from bids_qsm.anatomy.resampling import PointMapping, apply_transforms
 from bids_qsm.anatomy.template import load_freesurfer_labels, load_tissue_prior
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.images import Image, load_image, voxel_sizes_mm
+from bids_qsm.numerics.distance import distance_mm
 from bids_qsm.numerics.enhancement import Enhancement, enhancing_lesions
 from bids_qsm.numerics.geometry import Bool, Float32
 from bids_qsm.numerics.lesion_growth import GrownLesions, grow_from_points
@@ -30,6 +31,9 @@ from bids_qsm.numerics.lesions import T2Lesions, t2_lesions
 WORKING_VOXEL_MM = 2.0
 RIM_MM = 5.0
 BRAIN_STEM = 16
+WHITE_MATTER = (2, 7, 16, 28, 41, 46, 60, 77, 251, 252, 253, 254, 255)
+CHOROID_PLEXUS = (31, 63)
+GREY_REACH_MM = 2.0
 VENTRICLES = (4, 5, 14, 43, 44)
 INFRATENTORIAL = (7, 8, 15, 16, 46, 47)
 CORTEX = (1000, 2036)
@@ -56,6 +60,11 @@ class LesionRegions:
     def lobes(self) -> NDArray[np.int16]:
         """Return the number of the lobe (see ``LOBE_NAMES``) of each cortical voxel."""
         return lobes_of(self.labels) % RIGHT
+
+    def free_of_grey(self, voxel_mm: tuple[float, float, float]) -> Bool:
+        """Return white matter and ventricles that are far enough from all grey matter."""
+        region = np.isin(self.labels, (*WHITE_MATTER, *VENTRICLES, *CHOROID_PLEXUS))
+        return distance_mm(region, voxel_mm) > GREY_REACH_MM
 
 
 def align_to_t1w(t1w: PreparedT1w, image: Image) -> Image:
@@ -110,6 +119,7 @@ def find_lesions(t1w: PreparedT1w, flair: Image, regions: LesionRegions) -> T2Le
         regions.grey,
         voxel_sizes_mm(t1w.image.affine),
         stem=regions.labels == BRAIN_STEM,
+        free_of_grey=regions.free_of_grey(voxel_sizes_mm(t1w.image.affine)),
     )
 
 

@@ -22,6 +22,8 @@ _OUTLYING = 2.5
 _MAD_TO_SD = 1.4826
 _CUT_SD = 1.1
 """Standard deviation of a Gaussian over that of its part within 2.5 of them, by the MAD."""
+_STEP_SD, _STEPS = 0.5, 4
+"""What hangs together with something that is no lesion is tried again, so much brighter."""
 _FACES = ndimage.generate_binary_structure(3, 1)
 _CORNERS = ndimage.generate_binary_structure(3, 3)
 
@@ -72,9 +74,10 @@ def t2_lesions(
     voxel_mm: tuple[float, float, float],
     *,
     stem: Bool | None = None,
+    free_of_grey: Bool | None = None,
     core_sd: float = 4.0,
-    rim_sd: float = 2.35,
-    edge_fraction: float = 0.35,
+    rim_sd: float = 2.75,
+    edge_fraction: float = 0.4,
     white_contact: float = 0.75,
     fluid_contact: float = 0.5,
     minimum_mm3: float = 10.0,
@@ -87,10 +90,13 @@ def t2_lesions(
     told by the priors and the tissue of its neighbours, not by its own brightness: a lesion is
     dark in T1w and would pass for grey matter.  The FLAIR intensity expected, and its variance,
     are those of this mixture, so that the borders of tissues need stronger evidence than the
-    midst of white matter.  As in the lesion growth algorithm (Schmidt et al. 2012), voxels far
-    from normal (``core_sd``) grow to neighbours less far from it (``rim_sd``); each lesion then
+    midst of white matter: this *belief* tells whether there is a lesion.  How far it reaches is
+    told by its contrast to normal white matter alone, as a reader draws it: as in the lesion
+    growth algorithm (Schmidt et al. 2012), voxels far from normal (``core_sd``) grow to
+    neighbours less far from it (``rim_sd``), though not into cortex and fluid; each lesion then
     keeps what exceeds a share of its own local contrast.  Bright spots that touch grey matter
-    (cortex) or fluid (septum, choroid plexus, flow) more than white matter are dropped.
+    (cortex) or fluid (septum, choroid plexus, flow) more than white matter are tried again at
+    higher thresholds, lest a bridge to the cortex costs a lesion, and then dropped.
 
     Parameters
     ----------
@@ -103,8 +109,13 @@ def t2_lesions(
     voxel_mm : tuple of float
     stem : ndarray of bool, shape (x, y, z), optional
         Brain stem, brighter in FLAIR than other white matter: it gets levels of its own.
-    core_sd, rim_sd : float
-        Belief that starts a lesion, and that it grows to.
+    free_of_grey : ndarray of bool, shape (x, y, z), optional
+        Where no grey matter is, whatever its prior says: beside the ventricles templates take
+        mixtures of white matter and fluid for it.
+    core_sd : float
+        Belief that starts a lesion.
+    rim_sd : float
+        Contrast to white matter that it grows to, in white matter's standard deviations.
     edge_fraction : float
         Of the largest contrast nearby in the lesion: above it a voxel is inside.
     white_contact : float
@@ -143,20 +154,19 @@ def t2_lesions(
     smooth = _blurred(flair[box], smoothing_mm, voxel_mm)
     smooth, levels, white = _normalised(smooth, inside, tissue, expected, voxel_mm)
     belief, contrast = _belief(smooth, inside, expected, levels)
-    candidates = _grown(belief, core_sd, rim_sd)
-    # the voxels within reach of a voxel are a cube: cheap, and the lesion bounds it
-    reach = [2 * max(1, round(reach_mm / v)) + 1 for v in voxel_mm]
-    peak = ndimage.maximum_filter(np.where(candidates, contrast, 0), size=reach)
-    candidates &= contrast > edge_fraction * peak
+    grey = expected[GREY] >= 0.5
+    if free_of_grey is not None:
+        grey &= ~free_of_grey[box]
     around = tissue * (1 - expected[STEM])
     around[WHITE] += expected[STEM] * (1 - tissue[FLUID])
     around[FLUID] = tissue[FLUID]
-    found = _among_white(
-        candidates & (belief > 0),
+    found = _grown(
         belief > core_sd,
+        contrast,
+        inside & ~grey & (expected[FLUID] < 0.5),
         around,
-        minimum_mm3 / float(np.prod(voxel_mm)),
-        (white_contact, fluid_contact),
+        _Rules(rim_sd, edge_fraction, minimum_mm3, (white_contact, fluid_contact), reach_mm),
+        voxel_mm,
     )
     return T2Lesions(
         mask=place(found, box, brain.shape),
@@ -278,7 +288,7 @@ def _robust(values: Float32, what: str) -> tuple[float, float]:
 def _belief(
     flair: Float32, brain: Bool, expected: Float32, levels: FlairLevels
 ) -> tuple[Float32, Float32]:
-    """Return the excess over the expected mixture (SD), and the contrast to white matter."""
+    """Return the excess over the expected mixture, and the contrast to white matter, in SDs."""
     means = np.array(levels.means, np.float32)
     mean = np.einsum("k,k...->...", means, expected)
     variance = np.zeros_like(mean)
@@ -288,16 +298,51 @@ def _belief(
     # without white matter nearby the level is that of white matter
     stem = expected[STEM] / (expected[WHITE] + expected[STEM] + _FLOOR)
     white = means[WHITE] + stem * (means[STEM] - means[WHITE])
-    return belief.astype(np.float32), (flair - white).astype(np.float32)
+    spread = np.float32(levels.sds[WHITE])
+    spread = spread + stem * (np.float32(levels.sds[STEM]) - spread)
+    contrast = (flair - white) / np.maximum(spread, 1e-6)
+    return belief.astype(np.float32), contrast.astype(np.float32)
 
 
-def _grown(belief: Float32, core_sd: float, rim_sd: float) -> Bool:
-    """Return the pieces above the lower threshold that somewhere exceed the higher one."""
-    pieces, count = ndimage.label(belief > rim_sd, _FACES)
-    kept = np.zeros(count + 1, bool)
-    kept[np.unique(pieces[belief > core_sd])] = True
-    kept[0] = False
-    return kept[pieces]
+@dataclass(frozen=True)
+class _Rules:
+    """What a lesion keeps, and what it must be: see :func:`t2_lesions`."""
+
+    rim_sd: float
+    edge_fraction: float
+    minimum_mm3: float
+    contacts: tuple[float, float]
+    reach_mm: float
+
+
+def _grown(
+    core: Bool,
+    contrast: Float32,
+    allowed: Bool,
+    tissue: Float32,
+    rules: _Rules,
+    voxel_mm: tuple[float, float, float],
+) -> Bool:
+    """Return lesions grown from the core; what fails is tried again at higher thresholds."""
+    minimum_voxels = rules.minimum_mm3 / float(np.prod(voxel_mm))
+    # the voxels within reach of a voxel are a cube: cheap, and the lesion bounds it
+    reach = [2 * max(1, round(rules.reach_mm / v)) + 1 for v in voxel_mm]
+    found, left = np.zeros_like(core), core.copy()
+    for step in range(_STEPS):
+        rim = contrast > rules.rim_sd + step * _STEP_SD
+        pieces, count = ndimage.label((allowed & rim) | left, _FACES)
+        kept = np.zeros(count + 1, bool)
+        kept[np.unique(pieces[left])] = True
+        kept[0] = False
+        candidates = kept[pieces]
+        peak = ndimage.maximum_filter(np.where(candidates, contrast, 0), size=reach)
+        candidates &= (contrast > rules.edge_fraction * peak) & ~found
+        added = _among_white(candidates, left, tissue, minimum_voxels, rules.contacts)
+        found |= added
+        left &= ~ndimage.binary_dilation(added, _CORNERS)
+        if not left.any():
+            break
+    return np.asarray(ndimage.binary_fill_holes(found), bool)
 
 
 def _among_white(

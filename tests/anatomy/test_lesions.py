@@ -8,6 +8,7 @@ import pytest
 from bids_qsm.anatomy.brain import PreparedT1w
 from bids_qsm.anatomy.grids import on_grid
 from bids_qsm.anatomy.lesions import (
+    LesionRegions,
     align_to_t1w,
     grow_lesions,
     load_lesion_mask,
@@ -60,6 +61,14 @@ def test_the_template_tells_where_a_lesion_is(template_3mm, regions):
     assert (table["ventricle_distance_mm"][2:] > 3).all()
     mixed = set(table["location"][2:])
     assert mixed <= {"juxtacortical", "deep white"}
+
+
+def test_white_matter_and_ventricles_deeper_than_2_mm_hold_no_grey_matter():
+    labels = np.full((12, 2, 2), 2, np.int16)
+    labels[:2], labels[8:10] = 1024, 4
+    nowhere = np.zeros(labels.shape, np.float32)
+    free = LesionRegions(nowhere, nowhere, labels).free_of_grey((1.5, 1.0, 1.0))
+    np.testing.assert_array_equal(free[:, 0, 0], [False] * 3 + [True] * 9)
 
 
 def test_lesions_grow_from_points_in_millimetres(t1w):

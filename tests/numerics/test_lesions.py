@@ -68,6 +68,22 @@ def test_a_head_without_lesions_has_none(rng):
     assert not find(head(rng, with_lesions=False)).mask.any()
 
 
+def test_growth_stops_at_grey_matter_unless_there_is_none(rng):
+    """A template that takes half of a lesion for grey matter hides that half, till corrected."""
+    scene = head(rng, with_lesions=True)
+    centre = LESIONS[0][0]
+    half = ball(centre, 3.5)
+    half[: centre[0]] = False
+    scene["grey_prior"] = np.where(half, 0.97, scene["grey_prior"]).astype(np.float32)
+    scene["white_prior"] = np.where(half, 0.0, scene["white_prior"]).astype(np.float32)
+    hidden = half & scene["truth"]
+    core_sd = float(find(scene).belief[half].max()) + 0.1  # no start in the hidden half
+    blocked = find(scene, core_sd=core_sd).mask
+    known = find(scene, core_sd=core_sd, free_of_grey=half).mask
+    assert blocked[hidden].mean() < 0.3 < 0.75 < known[hidden].mean()
+    assert known[blocked].all()
+
+
 def test_scale_and_orientation_do_not_matter(rng):
     scene = head(rng, with_lesions=True)
     expected = find(scene).mask
