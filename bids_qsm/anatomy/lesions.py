@@ -70,6 +70,9 @@ class LesionRegions:
 def align_to_t1w(t1w: PreparedT1w, image: Image) -> Image:
     """Return an image of the same head on the T1w's grid, registered rigidly, field removed.
 
+    An image that is on that grid already was brought there by someone: it stays as it is, without
+    another interpolation, unless the head lies off by more than half of a voxel's diagonal.
+
     Parameters
     ----------
     t1w : PreparedT1w
@@ -89,7 +92,19 @@ def align_to_t1w(t1w: PreparedT1w, image: Image) -> Image:
     mapping = register_linearly(
         fixed, moving, ("Rigid",), start=np.eye(4), shrink="4x2x1", mask=mask
     )
-    return remove_receive_field(apply_transforms(image, t1w.image, (mapping,)), t1w.brain)
+    if not (_same_grid(image, t1w.image) and _moves_little(mapping, t1w.brain)):
+        image = apply_transforms(image, t1w.image, (mapping,))
+    return remove_receive_field(image, t1w.brain)
+
+
+def _moves_little(mapping: NDArray[np.float64], brain: Image) -> bool:
+    """Return whether a mapping moves the brain by less than half a voxel's diagonal (rms)."""
+    grid = coarser(brain.like(brain.data.astype(np.float32)), 8.0)
+    voxels = np.argwhere(grid.data > 0.5)
+    points = np.einsum("ij,nj->ni", grid.affine[:3, :3], voxels) + grid.affine[:3, 3]
+    moved = np.einsum("ij,nj->ni", mapping[:3, :3], points) + mapping[:3, 3]
+    rms_mm = np.sqrt(((moved - points) ** 2).sum(axis=1).mean())
+    return bool(rms_mm < 0.5 * np.linalg.norm(voxel_sizes_mm(brain.affine)))
 
 
 def regions_from_template(t1w: Image, t1w_to_template: tuple[PointMapping, ...]) -> LesionRegions:

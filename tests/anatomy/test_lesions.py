@@ -9,6 +9,7 @@ from bids_qsm.anatomy.brain import PreparedT1w
 from bids_qsm.anatomy.grids import on_grid
 from bids_qsm.anatomy.lesions import (
     LesionRegions,
+    _moves_little,
     align_to_t1w,
     grow_lesions,
     load_lesion_mask,
@@ -40,6 +41,14 @@ def test_a_moved_flair_comes_back_to_the_t1w(t1w, rigid_matrix):
     assert found.shape == t1w.image.shape
     assert np.corrcoef(unmoved[inside], back[inside])[0, 1] < 0.5
     assert np.corrcoef(found.data[inside], back[inside])[0, 1] > 0.96
+
+
+def test_an_image_on_the_t1ws_grid_is_interpolated_only_if_the_head_lies_off(t1w):
+    """3 mm voxels: half a diagonal is 2.6 mm."""
+    shift = np.eye(4)
+    for shift_mm, little in ((0.0, True), (2.5, True), (2.7, False)):
+        shift[1, 3] = shift_mm
+        assert _moves_little(shift, t1w.brain) is little
 
 
 @pytest.fixture(scope="module")
