@@ -17,11 +17,13 @@ from bids_qsm.report.group_page import LeftOut
 from bids_qsm.report.record import SeriesRecord, record_from_json
 from bids_qsm.settings import TEMPLATE, Settings
 from bids_qsm.statistics.collection import KEYS, RegionTable, collect, with_columns
-from bids_qsm.statistics.expressions import counted
+from bids_qsm.statistics.expressions import counted, listed
 from bids_qsm.statistics.hemispheres import bilateral_means, sides, wide_table
 
 MAPS = ("chi", "r2star")
 """Rows of :data:`bids_qsm.bids.naming.OUTPUTS` that are compared voxel by voxel."""
+NEEDED = ("index", "name", "hemisphere", "measure", "units", "reference", "mean")
+"""Columns of per-structure tables without which there is nothing to compare."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,8 @@ class Gathered:
         As of :class:`bids_qsm.analyses.cohort.Cohort`.
     images : DataFrame
         ``participant_id, session_id, series, measure, path``.
+    atlases : tuple of str
+        Whose structures the tables are of; that of the participant level's first comes first.
     reference : str
         What susceptibility is relative to in the maps of all, or of most.
     left_out : tuple of LeftOut
@@ -50,6 +54,7 @@ class Gathered:
     scans: pd.DataFrame
     outcomes: pd.DataFrame
     images: pd.DataFrame
+    atlases: tuple[str, ...]
     reference: str
     left_out: tuple[LeftOut, ...]
     warnings: tuple[str, ...]
@@ -74,14 +79,14 @@ def gather(settings: Settings) -> Gathered:
         )
     participants, sessions = _participants(settings.bids_dir), _sessions(settings.bids_dir)
     try:
-        regions = collect(
-            [t for r in with_tables for t in _region_tables(settings, r)], participants, sessions
-        )
+        of_regions = [t for r in with_tables for t in _region_tables(settings, r)]
+        regions = collect(of_regions, participants, sessions)
+        atlases = tuple(dict.fromkeys(table.atlas for table in of_regions))
         tables = [t for r in with_tables for t in _tables(settings, r, "morphometry")]
         morphometry = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=KEYS)
         most, warnings = _reference(with_tables)
         reference = most if most in set(regions["reference"]) else "n/a"
-        scans, outcomes = _scans(regions, morphometry, reference)
+        scans, outcomes = _scans(regions, morphometry, atlases, reference)
         scans = with_columns(scans, participants, sessions)
     except ValueError as error:
         raise UnreadableInputError(f"{settings.output_dir}: {error}") from None
@@ -91,9 +96,10 @@ def gather(settings: Settings) -> Gathered:
         scans,
         outcomes,
         _images(settings.output_dir, with_tables, most),
+        atlases,
         reference,
         _left_out(settings, records),
-        warnings,
+        (*warnings, *_without_row(scans, participants)),
     )
 
 
@@ -119,7 +125,15 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read a BIDS table; ids are texts, ``n/a`` is missing but in ids and texts of our own."""
     ids = {"participant_id": str, "session_id": str}
     try:
-        table = pd.read_csv(path, sep="\t", dtype=ids, na_values=["n/a"], keep_default_na=False)
+        # a spreadsheet may have put a byte order mark first
+        table = pd.read_csv(
+            path,
+            sep="\t",
+            dtype=ids,
+            na_values=["n/a"],
+            keep_default_na=False,
+            encoding="utf-8-sig",
+        )
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UnreadableInputError(f"{path}: the table cannot be read ({error}).") from None
     if "reference" in table:
@@ -134,7 +148,13 @@ def _ids(record: SeriesRecord) -> tuple[str, str, str]:
 
 def _region_tables(settings: Settings, record: SeriesRecord) -> Iterator[RegionTable]:
     for table in record.tables_of("stats"):
-        rows = read_table(settings.output_dir / table.path)
+        path = settings.output_dir / table.path
+        rows = read_table(path)
+        for column in NEEDED:
+            if column not in rows:
+                raise UnreadableInputError(
+                    f"{path}: the table has no column {column!r}; process the subject again."
+                )
         yield RegionTable(*_ids(record), rows, table.atlas or "n/a")
 
 
@@ -154,11 +174,27 @@ def _participants(bids_dir: Path) -> pd.DataFrame | None:
 
 
 def _sessions(bids_dir: Path) -> pd.DataFrame | None:
-    tables = [
-        read_table(path).assign(participant_id=f"sub-{entities_of(path.stem)['sub']}")
-        for path in sorted(bids_dir.glob("sub-*/sub-*_sessions.tsv"))
-    ]
+    tables = []
+    for path in sorted(bids_dir.glob("sub-*/sub-*_sessions.tsv")):
+        table = read_table(path).assign(participant_id=f"sub-{entities_of(path.stem)['sub']}")
+        if "session_id" not in table:
+            raise UnreadableInputError(f"{path}: the table has no column 'session_id'; add it.")
+        tables.append(table)
     return pd.concat(tables, ignore_index=True) if tables else None
+
+
+def _without_row(scans: pd.DataFrame, participants: pd.DataFrame | None) -> tuple[str, ...]:
+    """Return a warning of participants that ``participants.tsv`` does not know."""
+    if participants is None:
+        return ()
+    ids = scans["participant_id"].drop_duplicates()
+    lacking = list(ids[~ids.isin(participants["participant_id"])])
+    if not lacking:
+        return ()
+    return (
+        f"participants.tsv has no row for {listed(lacking, 5)}, whose age, group and so on are "
+        "not known; write each participant_id there as 'sub-...'.",
+    )
 
 
 def _reference(records: Sequence[SeriesRecord]) -> tuple[str, tuple[str, ...]]:
@@ -180,7 +216,7 @@ def _region(record: SeriesRecord) -> str:
 
 
 def _scans(
-    regions: pd.DataFrame, morphometry: pd.DataFrame, reference: str
+    regions: pd.DataFrame, morphometry: pd.DataFrame, atlases: Sequence[str], reference: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return one row for each scan with all its outcomes, and what these are.
 
@@ -199,7 +235,8 @@ def _scans(
         joined, _ = bilateral_means(tidy)
         tidy = pd.concat([tidy[sides(tidy) != "B"], joined], ignore_index=True)
     parts = []
-    for place, (atlas, rows) in enumerate(tidy.groupby("atlas", sort=False, observed=True)):
+    for place, atlas in enumerate(atlases):
+        rows = tidy[tidy["atlas"] == atlas]
         of_atlas = f"_{atlas}" if place else ""
         for other in dict.fromkeys((reference, *rows["reference"])):
             chosen = rows[

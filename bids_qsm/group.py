@@ -223,7 +223,7 @@ def page_text(
         if settings.models_file is None
         else settings.models_file.name,
         "χ relative to": gathered.reference,
-        "Atlases": ", ".join(gathered.regions["atlas"].unique()),
+        "Atlases": ", ".join(gathered.atlases),
     }
     counts = {
         "subjects": str(gathered.scans["participant_id"].nunique()),
@@ -246,7 +246,7 @@ def _atlases(settings: Settings, gathered: Gathered) -> Mapping[str, Atlas]:
     """Load the atlases of the tables, the first one first: by name, or from ``--atlas PATH``."""
     given = {load_atlas(asked).name: asked for asked in settings.atlases}
     loaded = {}
-    for name in gathered.regions["atlas"].unique():
+    for name in gathered.atlases:
         try:
             loaded[name] = load_atlas(given.get(name, name))
         except BidsQsmError as error:

@@ -14,7 +14,9 @@ import pandas as pd
 from bids_qsm.analyses import KINDS
 from bids_qsm.analyses.cohort import Selection
 from bids_qsm.errors import CommandLineError, UnreadableInputError
-from bids_qsm.numerics.registry import choose
+from bids_qsm.numerics.registry import choose, options_of
+from bids_qsm.statistics.expressions import counted
+from bids_qsm.statistics.regions import group_labels
 
 GROUP = "group"
 COVARIATES = ("age", "sex")
@@ -101,7 +103,7 @@ def analysis_from(table: Mapping[str, Any]) -> Analysis:
         )
     where = f"analysis {name!r}"
     kind = table.get("kind", "")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise CommandLineError(f"{where} has no kind {kind!r}; choose one of: {', '.join(KINDS)}.")
     own = {key: value for key, value in table.items() if key not in ("name", "kind", "title")}
     chosen = {f.name: own.pop(f.name) for f in fields(Selection) if f.name in own}
@@ -110,7 +112,24 @@ def analysis_from(table: Mapping[str, Any]) -> Analysis:
     except ValueError as error:
         known = ", ".join(f.name for f in fields(Selection))
         raise CommandLineError(f"{error} (All kinds have: {known}.)") from None
-    return Analysis(name, kind, _selection(where, chosen), options, str(table.get("title", name)))
+    for key in own:
+        options[key] = _checked_items(where, key, options[key], options_of(KINDS[kind])[key])
+    title = table.get("title", name)
+    if not isinstance(title, str):
+        raise CommandLineError(f"{where}: 'title' must be a text, got {title!r}.")
+    return Analysis(name, kind, _selection(where, chosen), options, title)
+
+
+def _checked_items(where: str, key: str, value: Any, default: Any) -> Any:
+    """Return an option whose items are of one type: numbers where the default has such."""
+    items = value.values() if isinstance(value, Mapping) else value
+    if isinstance(default, tuple) and default and isinstance(default[0], float):
+        if all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in items):
+            return tuple(map(float, items))
+        raise CommandLineError(f"{where}: {key!r} must hold numbers, got {value!r}.")
+    if isinstance(default, (tuple, Mapping)) and not all(isinstance(item, str) for item in items):
+        raise CommandLineError(f"{where}: {key!r} must hold texts, got {value!r}.")
+    return value
 
 
 def default_analyses(
@@ -127,7 +146,7 @@ def default_analyses(
     """
     tables: list[dict[str, Any]] = []
     notes = []
-    groups = sorted(scans[GROUP].dropna().astype(str).unique()) if GROUP in scans else []
+    groups = sorted(group_labels(scans, GROUP).dropna().unique()) if GROUP in scans else []
     if len(groups) == 2:
         covariates = [c for c in COVARIATES if c in scans and scans[c].nunique() > 1]
         adjusted = f", adjusted for {' and '.join(covariates)}" if covariates else ""
@@ -139,7 +158,7 @@ def default_analyses(
         tables.append({"name": "voxels-by-group", "kind": "voxelwise", "covariates": covariates})
         tables[0]["title"], tables[1]["title"] = "Groups by structure", "Groups by voxel"
     else:
-        found = f"has {len(groups)} levels" if GROUP in scans else "is not there"
+        found = f"has {counted(len(groups), 'level')}" if GROUP in scans else "is not there"
         notes.append(
             "There is no models file, and no two groups to compare: the column 'group' of "
             f"participants.tsv {found}."

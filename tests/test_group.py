@@ -44,7 +44,7 @@ QUICK = '[[analysis]]\nname = "sizes"\nkind = "power"\n'
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory) -> Tiny:
-    return make(tmp_path_factory.mktemp("original"), n_each=3)
+    return make(tmp_path_factory.mktemp("original"), n_each=5)
 
 
 @pytest.fixture
@@ -79,9 +79,9 @@ def change_people(tiny: Tiny, change: Callable[[pd.DataFrame], pd.DataFrame]) ->
 
 @pytest.mark.usefixtures("small")
 def test_tables_over_all_subjects_with_their_columns(tiny: Tiny, capsys) -> None:
-    change_people(tiny, lambda p: p.assign(edss=p["edss"].where(p.index != 5)))
+    change_people(tiny, lambda p: p.assign(edss=p["edss"].where(p.index != 9)))
     assert run(tiny) == 0
-    assert "12 scans of 6 subjects, 216 rows" in capsys.readouterr().out
+    assert "20 scans of 10 subjects, 360 rows" in capsys.readouterr().out
     regions = read(tiny.out / "group_regions.tsv")
     assert set(regions["atlas"]) == {"tiny"}
     first = regions[regions["series"] == "sub-04_ses-2"]
@@ -94,9 +94,9 @@ def test_tables_over_all_subjects_with_their_columns(tiny: Tiny, capsys) -> None
     )
     assert set(first["years"]) == {1.25}
     assert set(first["age"]) == {tiny.plan.participants["age"].iloc[3]}
-    assert regions[regions["participant_id"] == "sub-06"]["edss"].isna().all()
+    assert regions[regions["participant_id"] == "sub-10"]["edss"].isna().all()
     morphometry = read(tiny.out / "group_morphometry.tsv")
-    assert len(morphometry) == 12 * 8
+    assert len(morphometry) == 20 * 8
     scans = read(tiny.out / "group_scans.tsv")
     assert scans["series"].tolist()[:2] == ["sub-01_ses-1", "sub-01_ses-2"]
     described = json.loads((tiny.out / "group_scans.json").read_text())
@@ -201,7 +201,7 @@ def test_an_output_folder_that_cannot_be_written_is_said(tiny: Tiny, capsys) -> 
 @pytest.mark.usefixtures("small")
 def test_one_failure_does_not_stop_the_others(tiny: Tiny, capsys) -> None:
     (tiny.bids.parent / "models.toml").write_text(
-        MODELS.replace("permutations = 20", "primary_p = .5")
+        MODELS.replace("permutations = 20", "primary_p = 0.5")
     )
     old = tiny.out / "group" / "broken"
     old.mkdir(parents=True)
@@ -252,7 +252,7 @@ def test_other_references_are_said_and_not_compared_by_voxel(tiny: Tiny) -> None
     (tiny.bids.parent / "v.toml").write_text(models)
     assert run(tiny, models="v.toml") == 0
     page = html.unescape((tiny.out / "group.html").read_text())
-    assert "is relative to CSF of the ventricles' atria in 11 maps, but in 1 to whole brain" in page
+    assert "is relative to CSF of the ventricles' atria in 19 maps, but in 1 to whole brain" in page
     notes = json.loads((tiny.out / "group/v/analysis.json").read_text())["Notes"]
     assert "1 scan left out for want of a map of Chimap: sub-02_ses-1." in notes
     assert not any("map of R2starmap" in note for note in notes)
