@@ -257,12 +257,13 @@ def label_by_atlas(
         "contrasts": "T1w" if series is None else "T1w and χ",
     }
     job.journal.step("atlas", atlas.name, parameters, job.steps.seconds(step))
+    probabilities = found.probabilities_on(anatomy.grid, (anatomy.rigid.gre_to_t1w,))
     return Structures(
         atlas,
         found,
         _with_others(
             found,
-            found.labels_on(anatomy.grid, (anatomy.rigid.gre_to_t1w,)),
+            found.labels_of(probabilities),
             anatomy.warped_labels(atlas.labels, "orig"),
         ),
         _with_others(
@@ -270,7 +271,7 @@ def label_by_atlas(
             found.labels_on(anatomy.t1w.image),
             anatomy.warped_labels(atlas.labels, "T1w"),
         ),
-        found.probabilities_on(anatomy.grid, (anatomy.rigid.gre_to_t1w,)),
+        probabilities,
     )
 
 

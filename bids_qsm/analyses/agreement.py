@@ -8,6 +8,7 @@ from bids_qsm.analyses.cohort import Cohort
 from bids_qsm.analyses.result import Result, ResultChart, ResultTable
 from bids_qsm.report.group_agreement_charts import agreement as agreement_chart
 from bids_qsm.report.group_agreement_charts import bland_altman, tolerance_shares
+from bids_qsm.report.group_frames import fitted_lines
 from bids_qsm.report.group_style import Quantity
 from bids_qsm.statistics.agreement import agreement as compared
 from bids_qsm.statistics.expressions import counted
@@ -97,17 +98,7 @@ def _charts(
     points = points.assign(
         average=(points[first] + points[second]) / 2, difference=points[second] - points[first]
     )
-    lines = pd.concat(
-        [
-            table.assign(
-                method=name,
-                slope=table[f"{key}_slope"],
-                intercept=table[f"{key}_intercept"],
-            )
-            for key, name in (("deming", "Deming"), ("passing_bablok", "Passing-Bablok"))
-        ],
-        ignore_index=True,
-    ).dropna(subset=["slope", "intercept"])
+    lines = fitted_lines(table, keep=[panel] if panel else [])
     both = agreement_chart(
         points, lines, first, second, Quantity(first, units), Quantity(second, units), panel=panel
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from bids_qsm.analyses.cohort import Cohort
 from bids_qsm.analyses.result import Result, ResultChart, ResultTable
 from bids_qsm.report.group_course_charts import courses
+from bids_qsm.report.group_frames import mean_courses
 from bids_qsm.report.group_style import quantity_of, structure_labels
 from bids_qsm.statistics.events import event_agreement, event_rates
 from bids_qsm.statistics.expressions import listed
@@ -67,7 +70,7 @@ def longitudinal(
         "counted.",
         (*cohort.notes, *left),
         tables=tuple(tables),
-        charts=tuple(_charts(cohort, time, value, by)),
+        charts=tuple(_charts(cohort, found, time, value, by)),
         methods=(
             "Change per patient-year was estimated by a linear mixed model with random intercepts "
             "and, where they could be estimated, slopes, and as all change over all "
@@ -80,7 +83,7 @@ def longitudinal(
 def _tables(found: Longitudinal, events: tuple[str, ...]) -> list[ResultTable]:
     shown = [c for c in (*STRUCTURE, *RATES) if c in found.rates.columns]
     in_units = tuple(c for c in shown if c.startswith("mixed_per_year"))
-    by = [c for c in STRUCTURE if c in found.epochs.columns]
+    by = [c for c in STRUCTURE if c in found.epochs.columns and c != "units"]
     tables = [
         ResultTable(
             "rates",
@@ -91,8 +94,20 @@ def _tables(found: Longitudinal, events: tuple[str, ...]) -> list[ResultTable]:
             dict.fromkeys(shown, ""),
             in_units,
         ),
-        ResultTable("subjects", "By participant", found.subjects, is_folded=True),
-        ResultTable("epochs", "By epoch", found.epochs, is_folded=True),
+        ResultTable(
+            "subjects",
+            "By participant",
+            found.subjects,
+            in_units=("baseline", "last", "change", "change_per_year"),
+            is_folded=True,
+        ),
+        ResultTable(
+            "epochs",
+            "By epoch",
+            found.epochs,
+            in_units=("value_a", "value_b", "change"),
+            is_folded=True,
+        ),
         ResultTable(
             "event-rates",
             "How often",
@@ -108,7 +123,9 @@ def _tables(found: Longitudinal, events: tuple[str, ...]) -> list[ResultTable]:
     return tables
 
 
-def _charts(cohort: Cohort, time: str, value: str, by: str) -> list[ResultChart]:
+def _charts(
+    cohort: Cohort, found: Longitudinal, time: str, value: str, by: str
+) -> list[ResultChart]:
     rows = cohort.regions.assign(years_since=time_in_years(cohort.regions, time))
     rows["years_since"] -= rows.groupby("participant_id", observed=True)["years_since"].transform(
         "min"
@@ -125,7 +142,26 @@ def _charts(cohort: Cohort, time: str, value: str, by: str) -> list[ResultChart]
             value=value,
             panel="structure",
             group=by or None,
+            means=None if by else _means(found, part, value),
         )
         title = f"{quantity.name} over time"
-        charts.append(ResultChart(f"{measure}_courses", title, chart, "A line a participant."))
+        charts.append(
+            ResultChart(
+                f"{measure}_courses", title, chart, "A line a participant; the mixed model."
+            )
+        )
     return charts
+
+
+def _means(found: Longitudinal, rows: pd.DataFrame, value: str) -> pd.DataFrame:
+    """Return the mixed model's course of each structure, from the mean of the first scans."""
+    keys = [c for c in STRUCTURE if c in found.rates.columns and c in found.subjects.columns]
+    baseline = found.subjects.groupby(keys, observed=True)["baseline"].mean().reset_index()
+    rates = found.rates.merge(baseline, on=keys)
+    rates = rates[rates["measure"] == rows["measure"].iloc[0]]
+    rates["structure"] = structure_labels(rates["name"], rates["hemisphere"])
+    until = float(rows["years_since"].max())
+    means = mean_courses(
+        rates, start="baseline", rate="mixed_per_year", until=until, keep=["structure"]
+    )
+    return means.rename(columns={"years": "years_since", "mean": value})

@@ -7,6 +7,7 @@ import pandas as pd
 from bids_qsm.analyses.cohort import Cohort, one_scan_each, with_labels
 from bids_qsm.analyses.result import Result, ResultChart, ResultTable
 from bids_qsm.report.group_charts import Interval, forest, values_by_group
+from bids_qsm.report.group_frames import stacked_estimates
 from bids_qsm.report.group_style import quantity_of, structure_labels
 from bids_qsm.statistics.expressions import listed
 from bids_qsm.statistics.regions import RegionComparison, compare_groups
@@ -117,26 +118,12 @@ def _charts(
 
 def _forest(pairs: pd.DataFrame, measure: str, units: str) -> ResultChart:
     quantity = quantity_of(measure, units)
-    ways = {"as measured": ("difference", "p_welch")}
+    ways, p = {"as measured": "difference"}, {"as measured": "p_welch"}
     if "adjusted_difference" in pairs.columns:
-        ways["adjusted"] = ("adjusted_difference", "p_adjusted")
-    rows = []
-    for way, (column, p) in ways.items():
-        several = pairs[["group_a", "group_b"]].drop_duplicates().shape[0] > 1
-        pair = pairs["group_a"] + " – " + pairs["group_b"]
-        rows.append(
-            pd.DataFrame(
-                {
-                    "structure": pairs["structure"],
-                    "series": pair + ", " + way if several else way,
-                    "difference": pairs[column],
-                    "ci_low": pairs[f"{column}_low"],
-                    "ci_high": pairs[f"{column}_high"],
-                    "p": pairs[p],
-                }
-            )
-        )
-    table = pd.concat(rows, ignore_index=True).dropna(subset=["difference"])
+        ways["adjusted"], p["adjusted"] = "adjusted_difference", "p_adjusted"
+    table = stacked_estimates(pairs, ways, p=p).dropna(subset=["estimate"])
+    if pairs[["group_a", "group_b"]].drop_duplicates().shape[0] > 1:
+        table["series"] = table["group_a"] + " – " + table["group_b"] + ", " + table["series"]
     first = pairs.iloc[0]
     return ResultChart(
         f"{measure}_differences",
@@ -144,7 +131,7 @@ def _forest(pairs: pd.DataFrame, measure: str, units: str) -> ResultChart:
         forest(
             table,
             quantity,
-            columns=Interval(),
+            columns=Interval("estimate"),
             series="series" if table["series"].nunique() > 1 else None,
             p="p",
             sides=(f"lower in {first['group_a']}", f"higher in {first['group_a']}"),
