@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -25,6 +27,7 @@ SHOWN += ("smallest_detectable_change", "cv_percent", "icc_2_1", "icc_2_1_low", 
 SHOWN += ("icc_3_1", "icc_3_1_low", "icc_3_1_high", "bias", "loa_lower", "loa_upper")
 IN_UNITS = ("mean", "mad", "sd_within", "smallest_detectable_change", "bias")
 IN_UNITS += ("loa_lower", "loa_upper", "mad_in_units")
+RESCAN = "rescan_of"
 STRUCTURE = ("name", "hemisphere", "measure", "units", "reference")
 
 
@@ -37,12 +40,16 @@ def reliability(
     ----------
     cohort : Cohort
     sessions : tuple of str
-        Two or more, such as ``["ses-1", "ses-2"]``; all that there are, where it is empty.
+        Two or more, such as ``["ses-1", "ses-2"]``; where it is empty, those that the column
+        ``rescan_of`` of sessions.tsv pairs (it names the session that a session repeats), or,
+        without that column, all that there are.
     value : str
         Column of the regions' table.
     voxels : bool
         Whether the first two sessions are compared by voxel, too.
     """
+    if not sessions and RESCAN in cohort.scans:
+        cohort = _paired(cohort)
     chosen = list(sessions) or sorted(set(cohort.scans["session_id"]))
     if len(chosen) < 2:
         raise ValueError("repeated scans need two sessions or more; there is one.")
@@ -76,6 +83,36 @@ def reliability(
             "the mean of a participant's two scans; where that is too near zero to divide by, "
             "there is none."
         ),
+    )
+
+
+def _paired(cohort: Cohort) -> Cohort:
+    """Return the scans that sessions.tsv pairs, their sessions called ``first`` and ``second``."""
+    again = cohort.scans[cohort.scans[RESCAN].notna()]
+    if again.empty:
+        raise ValueError(f"the column {RESCAN!r} of sessions.tsv names no session.")
+    places: dict[tuple[str, str], str] = {}
+    for row in again[["participant_id", "session_id", RESCAN]].itertuples(index=False):
+        who, second, first = map(str, row)
+        for session, place in ((f"ses-{first.removeprefix('ses-')}", "first"), (second, "second")):
+            if places.setdefault((who, session), place) != place:
+                raise ValueError(
+                    f"{who}: {session} is repeated and repeats another session by {RESCAN!r} of "
+                    "sessions.tsv; pair each session once."
+                )
+
+    def named(table: pd.DataFrame) -> pd.DataFrame:
+        keys = zip(table["participant_id"].astype(str), table["session_id"], strict=True)
+        names = pd.Series([places.get(key) for key in keys], index=table.index, dtype=object)
+        return table.assign(session_id=names)[names.notna()].reset_index(drop=True)
+
+    note = f"Sessions were paired by the column {RESCAN!r} of sessions.tsv."
+    return replace(
+        cohort,
+        regions=named(cohort.regions),
+        scans=named(cohort.scans),
+        images=named(cohort.images),
+        notes=(*cohort.notes, note),
     )
 
 
