@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
 import traceback
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import scipy.fft
 
 from bids_qsm import __version__
 from bids_qsm.analyses import KINDS
@@ -57,9 +60,6 @@ def run(settings: Settings) -> int:
             _say(f"  {analysis.name}: {analysis.kind}")
         return 0
     write_tables(settings.output_dir, gathered)
-    paragraphs: list[str] = []
-    sections: list[Section] = []
-    failures: list[Failure] = []
     with tempfile.TemporaryDirectory(dir=settings.work_dir, prefix="bids-qsm-group-") as work:
         cohort = Cohort(
             gathered.regions,
@@ -70,25 +70,37 @@ def run(settings: Settings) -> int:
             gathered.reference,
             Path(work),
         )
-        for analysis in analyses:
-            _say(f"  {analysis.name}: {analysis.kind}")
-            try:
-                result = analyse(cohort, analysis)
-            except Exception as error:  # the last resort of one analysis: others must go on
-                failures.append(Failure(analysis.name, _sentence(error)))
-                _remove(settings.output_dir / group_folder(analysis.name))
-                continue
-            sections.append(write_result(settings.output_dir, analysis, result))
-            paragraphs.append(f"## {analysis.title}\n\n{result.methods}")
+        with scipy.fft.set_workers(settings.nprocs):  # and so all threads of our own
+            done, failures = make_analyses(settings, cohort, analyses)
     page = settings.output_dir / group_report_path()
     values = overview(gathered, assumed)
-    text = page_text(settings, gathered, failures, len(sections), "\n\n".join(paragraphs))
+    methods = "\n\n".join(f"## {section.title}\n\n{text}" for section, text in done)
+    text = page_text(settings, gathered, failures, len(done), methods)
     references = {**REFERENCES, **GROUP_REFERENCES}
-    write_text(page, group_page([values, *sections], text, references=references))
+    sections = [values, *(section for section, _ in done)]
+    write_text(page, group_page(sections, text, references=references))
     for failure in failures:
         _say(f"FAILED {failure.name}: {failure.sentence}")
     _say(f"Report: {page}")
     return 1 if failures else 0
+
+
+def make_analyses(
+    settings: Settings, cohort: Cohort, analyses: Sequence[Analysis]
+) -> tuple[list[tuple[Section, str]], list[Failure]]:
+    """Make and write all analyses; return the page's sections with their methods, and failures."""
+    done: list[tuple[Section, str]] = []
+    failures: list[Failure] = []
+    for analysis in analyses:
+        _say(f"  {analysis.name}: {analysis.kind}")
+        try:
+            result = analyse(cohort, analysis)
+        except Exception as error:  # the last resort of one analysis: others must go on
+            failures.append(Failure(analysis.name, _sentence(error)))
+            _remove(settings.output_dir / group_folder(analysis.name))
+            continue
+        done.append((write_result(settings.output_dir, analysis, result), result.methods))
+    return done, failures
 
 
 def analyse(cohort: Cohort, analysis: Analysis) -> Result:
@@ -130,7 +142,7 @@ def write_result(output_dir: Path, analysis: Analysis, result: Result) -> Sectio
     _remove(output_dir / folder)
     tables = []
     for item in result.tables:
-        path = folder / f"{item.name}.tsv"
+        path = folder / f"{_file_name(item.name)}.tsv"
         write_text(output_dir / path, encode_table(item.table))
         tables.append(
             TableView(
@@ -145,7 +157,7 @@ def write_result(output_dir: Path, analysis: Analysis, result: Result) -> Sectio
         )
     figures = []
     for chart in result.charts:
-        png, svg = folder / f"{chart.name}.png", folder / f"{chart.name}.svg"
+        png, svg = (folder / f"{_file_name(chart.name)}.{end}" for end in ("png", "svg"))
         write_bytes(output_dir / png, chart.chart.png)
         write_bytes(output_dir / svg, chart.chart.svg)
         paths = {"PNG": png.as_posix(), "SVG": svg.as_posix()}
@@ -155,10 +167,11 @@ def write_result(output_dir: Path, analysis: Analysis, result: Result) -> Sectio
             )
         )
     for item_map in result.maps:
-        path = folder / f"{item_map.name}.nii.gz"
+        name = _file_name(item_map.name)
+        path = folder / f"{name}.nii.gz"
         write_bytes(output_dir / path, encode_image(item_map.image))
         sidecar = {"Description": item_map.description, "Units": item_map.units or "arbitrary"}
-        write_text(output_dir / folder / f"{item_map.name}.json", encode_json(sidecar))
+        write_text(output_dir / folder / f"{name}.json", encode_json(sidecar))
     described = {
         "Kind": analysis.kind,
         "Selection": vars(analysis.selection),
@@ -268,6 +281,14 @@ def _sentence(error: Exception) -> str:
 
 def _descriptions(columns: Mapping[str, str]) -> dict[str, object]:
     return {name: {"Description": text} for name, text in columns.items()}
+
+
+def _file_name(name: str) -> str:
+    """Return a name that may hold a column of the user's as one of a file, in its own folder."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name)
+    if plain == name:
+        return name
+    return f"{plain}-{zlib.crc32(name.encode()):08x}"  # two names shall not become one
 
 
 def _remove(folder: Path) -> None:

@@ -53,20 +53,15 @@ def agreement(
     charts: list[ResultChart] = []
     if normalise == "none" and len(by) < 2:
         charts += _charts(points, found.table, first, second, units, panel)
-    charts.append(
-        ResultChart(
-            "tolerances",
-            "Share of pairs that agree",
-            tolerance_shares(
-                found.shares,
-                low="share_low",
-                high="share_high",
-                series=panel,
-                units=units,
-            ),
-            "With Wilson's 95 % intervals.",
+    if len(found.shares):
+        drawn = tolerance_shares(
+            found.shares, low="share_low", high="share_high", series=panel, units=units
         )
-    )
+        charts.append(
+            ResultChart(
+                "tolerances", "Share of pairs that agree", drawn, "With Wilson's 95 % intervals."
+            )
+        )
     columns = dict.fromkeys([c for c in (*by, *SHOWN) if c in found.table.columns], "")
     lacking = counted(len(found.left_out), "scan")
     left = (f"{lacking} left out for want of one of the two.",) if len(found.left_out) else ()

@@ -101,16 +101,17 @@ def select(cohort: Cohort, selection: Selection) -> Cohort:
         scans, said = expressions.subset(scans, selection.subset)
         notes += said
     if selection.session:
-        _check("session", [selection.session], scans["session_id"])
-        scans = scans[scans["session_id"] == selection.session]
+        (session,) = session_ids([selection.session])
+        check_there("session", [session], scans["session_id"])
+        scans = scans[scans["session_id"] == session]
     regions = regions.merge(scans[KEYS], on=KEYS)
     atlas = selection.atlas or next(iter(cohort.atlases), "")
-    _check("atlas", [atlas], regions["atlas"])
+    check_there("atlas", [atlas], regions["atlas"])
     reference = selection.reference or cohort.reference
-    _check("reference", [reference], regions["reference"])
+    check_there("reference", [reference], regions["reference"])
     regions = regions[(regions["atlas"] == atlas) & regions["reference"].isin(("n/a", reference))]
     if selection.measures:
-        _check("measure", selection.measures, regions["measure"])
+        check_there("measure", selection.measures, regions["measure"])
         regions = regions[regions["measure"].isin(selection.measures)]
     regions, said = _of_sides(regions, selection.sides)
     regions = _of_structures(regions, selection.structures)
@@ -163,6 +164,13 @@ def with_labels(cohort: Cohort, column: str) -> Cohort:
     return replace(cohort, regions=regions, scans=scans)
 
 
+def need(**words: Sequence[object]) -> None:
+    """Refuse options that were left empty."""
+    for name, value in words.items():
+        if not value:
+            raise ValueError(f"the analysis needs '{name}'.")
+
+
 def _of_sides(regions: pd.DataFrame, wanted: str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if wanted == "apart":
         return regions, ()
@@ -194,7 +202,13 @@ def _of_structures(regions: pd.DataFrame, wanted: Sequence[str]) -> pd.DataFrame
     return regions[bare.isin(chosen) | joined.isin(chosen)]
 
 
-def _check(what: str, wanted: Iterable[str], there: pd.Series) -> None:
+def session_ids(labels: Iterable[str]) -> list[str]:
+    """Return sessions as tables name them, given with or without ``ses-``."""
+    return [f"ses-{label.removeprefix('ses-')}" for label in labels]
+
+
+def check_there(what: str, wanted: Iterable[str], there: pd.Series) -> None:
+    """Refuse a word that a column does not hold."""
     known = sorted({*map(str, there)} - {"n/a"})
     for word in wanted:
         if word not in known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bids_qsm.analyses.cohort import Cohort
+from bids_qsm.analyses.cohort import Cohort, with_labels
 from bids_qsm.analyses.result import Result, ResultChart, ResultTable
 from bids_qsm.report.group_course_charts import courses
 from bids_qsm.report.group_frames import mean_courses
@@ -49,6 +49,7 @@ def longitudinal(
     least_baseline : float
         No percentages of values nearer to zero.
     """
+    cohort = with_labels(cohort, by)
     found = changes(
         cohort.regions,
         time=time,
@@ -136,7 +137,7 @@ def _charts(
     for (measure, units), part in rows.groupby(["measure", "units"], sort=False, observed=True):
         quantity = quantity_of(str(measure), str(units))
         chart = courses(
-            part.astype({by: str}) if by else part,
+            part[part[by].notna()] if by else part,
             quantity,
             time="years_since",
             value=value,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bids_qsm.analyses.cohort import Cohort
+from bids_qsm.analyses.cohort import Cohort, need
 from bids_qsm.analyses.result import Result, ResultChart, ResultTable
 from bids_qsm.report.group_course_charts import curves
 from bids_qsm.statistics.expressions import listed
@@ -61,6 +61,7 @@ def power(
     seed : int
         Of the simulation.
     """
+    need(effects=effects, powers=powers, alphas=alphas)
     table = sample_size_table(design, effects, powers=powers, alphas=alphas, two_sided=two_sided)
     if simulate:
         rows = [_simulated(design, row, two_sided, seed) for row in table.itertuples(index=False)]
@@ -142,6 +143,7 @@ def trial(
     seed : int
         Of the simulation.
     """
+    need(controls=controls, reductions=reductions, powers=powers)
     plan = Trial(measurements, correlation, alpha, years=years)
     table = trial_table(
         endpoint_kind,

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from bids_qsm.analyses.cohort import Cohort, one_scan_each
+from bids_qsm.analyses.cohort import Cohort, need, one_scan_each
 from bids_qsm.analyses.result import Result, ResultChart, ResultTable
 from bids_qsm.report.group_charts import Interval, forest
 from bids_qsm.report.group_fit_charts import heat_map, ladder_of_powers, scatter_with_fit
@@ -49,7 +49,7 @@ def regression(
     robust : bool
         Whether errors allow for unequal variances (HC3).
     """
-    _need(outcomes=outcomes, predictors=predictors)
+    need(outcomes=outcomes, predictors=predictors)
     cohort = one_scan_each(cohort)
     scans, errors = cohort.scans, "HC3" if robust else None
     tables, notes = [], list(cohort.notes)
@@ -132,7 +132,7 @@ def nested(
     seed : int
         Of the resampling.
     """
-    _need(outcomes=outcomes, base=base, added=added)
+    need(outcomes=outcomes, base=base, added=added)
     cohort = one_scan_each(cohort)
     questions = [Question(outcome, base, term) for outcome in outcomes for term in added]
     found = compare_models(
@@ -181,7 +181,7 @@ def correlations(
     rank : bool
         Spearman's in place of Pearson's.
     """
-    _need(variables=variables)
+    need(variables=variables)
     cohort = one_scan_each(cohort)
     chosen = list(outcomes) or _outcome_columns(cohort)
     method = "spearman" if rank else "pearson"
@@ -225,12 +225,6 @@ def _outcome_columns(cohort: Cohort) -> list[str]:
     return list(columns["column"])
 
 
-def _need(**words: Sequence[str] | str) -> None:
-    for name, value in words.items():
-        if not value:
-            raise ValueError(f"the analysis needs '{name}'.")
-
-
 def _shown(table: pd.DataFrame, wanted: Sequence[str]) -> dict[str, str]:
     return {name: "" for name in wanted if name in table.columns}
 
@@ -257,18 +251,18 @@ def _diagnostics(
     for outcome in outcomes:
         for predictor in predictors:
             words = [w for w in dict.fromkeys((predictor, *covariates)) if w != outcome]
-            model = fit_model(
-                scans,
-                _transformed(outcome, transforms),
-                " + ".join(_transformed(word, transforms) for word in words),
-            )
+            formula = " + ".join(_transformed(scans, word, transforms) for word in words)
+            try:
+                model = fit_model(scans, _transformed(scans, outcome, transforms), formula)
+            except ValueError:
+                continue  # the table of coefficients has no such row, and its notes say why
             found = diagnose(model, scans)
             key = {"outcome": outcome, "predictor": predictor}
             terms.append(found.terms.assign(**key))
             subjects.append(found.subjects[found.subjects["influential"]].assign(**key))
             sentences += [f"{outcome} on {predictor}: {sentence}" for sentence in found.sentences]
-    collinearity = pd.concat(terms, ignore_index=True)
-    influential = pd.concat(subjects, ignore_index=True)
+    collinearity = pd.concat(terms or [pd.DataFrame()], ignore_index=True)
+    influential = pd.concat(subjects or [pd.DataFrame()], ignore_index=True)
     first = ("outcome", "predictor")
     return (
         ResultTable(
@@ -291,8 +285,9 @@ def _diagnostics(
     ), tuple(sentences)
 
 
-def _transformed(word: str, transforms: Mapping[str, str]) -> str:
-    return expression(word, transforms[word]) if word in transforms else word
+def _transformed(scans: pd.DataFrame, word: str, transforms: Mapping[str, str]) -> str:
+    """Return a column as it is written in a formula, or a term as it is."""
+    return expression(word, transforms.get(word, "identity")) if word in scans else word
 
 
 def _ladders(scans: pd.DataFrame, columns: Sequence[str]) -> ResultTable:

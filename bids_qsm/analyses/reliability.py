@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from bids_qsm.analyses.cohort import KEYS, Cohort, with_scans
+from bids_qsm.analyses.cohort import KEYS, Cohort, check_there, session_ids, with_scans
 from bids_qsm.analyses.result import Result, ResultChart, ResultMap, ResultTable
 from bids_qsm.analyses.stacks import Stack, stack_maps
 from bids_qsm.report.group_agreement_charts import bland_altman
@@ -50,10 +50,12 @@ def reliability(
     """
     if not sessions and RESCAN in cohort.scans:
         cohort = _paired(cohort)
-    chosen = list(sessions) or sorted(set(cohort.scans["session_id"]))
+    there = cohort.scans["session_id"]
+    chosen = session_ids(sessions) or sorted(set(there))
     if len(chosen) < 2:
         raise ValueError("repeated scans need two sessions or more; there is one.")
-    scans, notes = _one_series(cohort.scans[cohort.scans["session_id"].isin(chosen)])
+    check_there("session", chosen, there)
+    scans, notes = _one_series(cohort.scans[there.isin(chosen)])
     cohort = with_scans(cohort, scans, notes)
     found = of_structures(cohort.regions, chosen, value=value)
     tables = [_table(found)]

@@ -92,7 +92,7 @@ def stack_maps(cohort: Cohort, paths: Sequence[Path], smoothing_mm: float = 0.0)
     values = np.memmap(cohort.work_dir / "stack.f32", np.float32, "w+", shape=shape)
 
     def read(place: int) -> None:
-        image = load_image(paths[place], np.float32)
+        image = load_image(paths[place], np.float32, order="K")
         if not same_grid(image, mask):
             raise UnreadableInputError(
                 f"{paths[place]}: the map lies on another grid than {paths[0].name}; process all "

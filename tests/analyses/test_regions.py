@@ -85,7 +85,7 @@ def test_reference_group_and_session_are_chosen(cohort: Cohort) -> None:
     turned = table_of(made(cohort, "regions", **words, reference_group="patient"), "pairs").iloc[0]
     assert turned["group_b"] == "patient"
     assert turned["difference"] == pytest.approx(-usual["difference"])
-    later = made(cohort, "regions", **words, session="ses-2")
+    later = made(cohort, "regions", **words, session="2")
     assert not any("left out" in note for note in later.notes)
     mean = table_of(later, "pairs").iloc[0]["mean_a"]
     assert mean - usual["mean_a"] == pytest.approx(0.0125, abs=0.001)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from bids_qsm.analyses.cohort import Cohort
 from bids_qsm.analyses.result import Result
@@ -20,8 +21,9 @@ from tests.analyses.tiny import AFFINE, EFFECT_PPM, Tiny, made, map_of, table_of
 def no_charts() -> Iterator[None]:
     """Nothing is drawn, as it takes long; the test of a whole run draws."""
     with pytest.MonkeyPatch.context() as patch:
-        # the package has the function of the module's name
-        patch.setattr(sys.modules["bids_qsm.analyses.voxelwise"], "_charts", lambda *args: [])
+        # by the module's own name the package has its function
+        module = sys.modules["bids_qsm.analyses.voxelwise"]
+        patch.setattr(module, "charts_of", lambda *args: [])
         yield
 
 
@@ -91,6 +93,27 @@ def test_significant_part_has_the_means_of_its_voxels(
     assert row["group_a"] == "patient"
     assert row["mean_a"] == pytest.approx(values[8:].mean(), rel=1e-5)
     assert row["sd_b"] == pytest.approx(values[:8].std(ddof=1), rel=1e-4)
+
+
+def test_rows_of_clusters_are_those_of_the_map(adjusted: Result) -> None:
+    numbers, t = map_of(adjusted, "Chimap_clusters"), map_of(adjusted, "Chimap_statistic")
+    height = stats.t.isf(0.0005, 13)
+    table = table_of(adjusted, "Chimap_clusters")
+    assert set(table["cluster"]) == set(numbers[numbers > 0])
+    for row in table.itertuples():
+        inside = numbers == row.cluster
+        assert row.n_voxels == inside.sum()
+        assert np.abs(t[inside]).min() > height
+        assert row.peak_statistic == pytest.approx(t[inside][np.abs(t[inside]).argmax()])
+        at = (row.peak_i, row.peak_j, row.peak_k)
+        position = AFFINE[:3, :3] @ at + AFFINE[:3, 3]
+        assert (row.peak_x_mm, row.peak_y_mm, row.peak_z_mm) == pytest.approx(tuple(position))
+        assert t[at] == pytest.approx(row.peak_statistic)
+    permuted = table_of(adjusted, "Chimap_clusters-permuted").set_index("n_voxels")
+    largest = permuted.loc[table["n_voxels"].max()]
+    inside = numbers == table["cluster"].iloc[table["n_voxels"].argmax()]
+    assert largest["mass"] == pytest.approx((np.abs(t[inside]) - height).sum(), rel=1e-3)
+    assert largest["p_mass"] == largest["p_size"] == pytest.approx(1 / 201, abs=0.01)
 
 
 def test_reference_group_turns_the_sign(cohort: Cohort, adjusted: Result) -> None:
