@@ -2,10 +2,10 @@
 
 All take the signals of a volume, shape (voxel, echo), the indices of the voxels to fit, the echo
 times, for each fitted voxel the field's change (Hz) over a voxel along x, y and z, and whether
-there are slices (see ``_coherence``).  They return R2* (1/s), S0, the variance of R2* at a noise
+there are slices (see ``coherence``).  They return R2* (1/s), S0, the variance of R2* at a noise
 level of one, the sum of the squared distances of the echoes from the curve, and the number of
-echoes.  Exponentials and logarithms are in single precision: their error is a hundredth of the
-noise at a signal-to-noise ratio of 10^5.
+echoes.  The log-linear and the non-linear fit are in ``decay_blocks.py``.  Exponentials are in
+single precision: their error is a hundredth of the noise at a signal-to-noise ratio of 10^5.
 """
 
 from __future__ import annotations
@@ -17,11 +17,6 @@ from numpy.typing import NDArray
 from bids_qsm.numerics.geometry import Bool, Float32
 from bids_qsm.numerics.noise import misfit_factor
 
-_MAX_ITERATIONS = 15
-_LAST_STEP = 0.03
-"""In standard deviations of the fit; a step so short is the last one."""
-_FLOOR_ENDS = 7.0
-"""Signal-to-noise ratio above which the noise floor's exponential is below 1e-6."""
 _CHUNK = 4096
 """Voxels that share work arrays."""
 _LEAST_COHERENCE = 0.25
@@ -91,24 +86,22 @@ def field_changes(field_hz: Float32, mask: Bool, indices: NDArray[np.int64]) -> 
 
 
 @njit(cache=True)
-def _coherence(changes, te, sliced, left):  # type: ignore[no-untyped-def]
+def coherence(change_x, change_y, change_z, te, sliced, left):  # type: ignore[no-untyped-def]
     """Put what dephasing within the voxel leaves of each echo into ``left``; count the echoes.
 
     ``sliced``: the third axis has slices with sharp edges; the others are encoded in k-space,
     whose centre the field's change over a voxel shifts to the edge when it makes half a turn.
     The two first echoes are never left out, and after one that is left out all are.
     """
-    steepest = 0.0
-    for axis in range(2 if sliced else 3):
-        if abs(changes[axis]) > steepest:
-            steepest = abs(changes[axis])
+    across = abs(change_z)
+    steepest = max(abs(change_x), abs(change_y), 0.0 if sliced else across)
     used = te.size
     while used > 2 and steepest * te[used - 1] > _LARGEST_SHIFT:
         used -= 1
     left[:used] = 1.0
-    if sliced and abs(changes[2]) > 0.0:
+    if sliced and across > 0.0:
         for j in range(used):
-            turns = np.pi * abs(changes[2]) * te[j]
+            turns = np.pi * across * te[j]
             left[j] = np.sin(turns) / turns
             if left[j] < _LEAST_COHERENCE:
                 if j > 1:
@@ -130,54 +123,6 @@ def _squared_distance(signal, te, left, used, rate, s0):  # type: ignore[no-unty
     return square
 
 
-@njit(cache=True, error_model="numpy")
-def _straight_line(log_signal, weight, te, used):  # type: ignore[no-untyped-def]
-    """Return rate, logarithm of S0 and the rate's variance; the last below 0: no such line."""
-    w0 = w1 = w2 = b0 = b1 = 0.0
-    for j in range(used):
-        first = weight[j] * te[j]
-        w0 += weight[j]
-        w1 += first
-        w2 += first * te[j]
-        b0 += weight[j] * log_signal[j]
-        b1 += first * log_signal[j]
-    determinant = w0 * w2 - w1 * w1
-    if determinant <= 1e-12 * w0 * w2:
-        return 0.0, 0.0, -1.0
-    rate = (w1 * b0 - w0 * b1) / determinant
-    return rate, (w2 * b0 - w1 * b1) / determinant, w0 / determinant
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def loglinear_voxels(signals, indices, te, changes, sliced):  # type: ignore[no-untyped-def]
-    """Fit log-linearly, the second time with weights from the first fit's curve."""
-    n = indices.size
-    rates, s0s, variances, squares = np.zeros(n), np.zeros(n), np.full(n, np.inf), np.zeros(n)
-    counts = np.zeros(n, np.int64)
-    for chunk in prange((n + _CHUNK - 1) // _CHUNK):
-        left, logs, weights = np.empty(te.size), np.empty(te.size), np.empty(te.size)
-        for i in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, n)):
-            signal = signals[indices[i]]
-            used = _coherence(changes[i], te, sliced, left)
-            scale = np.float64(signal[0])
-            for j in range(used):
-                value = signal[j] * (1.0 / scale)
-                logs[j] = np.log(np.float32(value / left[j])) if value > 0.0 else 0.0
-                weights[j] = value * value if value > 0.0 else 0.0
-            rate, log_s0, variance = _straight_line(logs, weights, te, used)
-            if variance > 0.0:
-                variances[i] = variance / scale**2
-                for j in range(used):
-                    if weights[j] > 0.0:
-                        weights[j] = (left[j] * _exp(log_s0 - rate * te[j])) ** 2
-                again = _straight_line(logs, weights, te, used)
-                if again[2] > 0.0:
-                    rate, log_s0, variances[i] = again[0], again[1], again[2] / scale**2
-            rates[i], s0s[i], counts[i] = rate, scale * _exp(log_s0), used
-            squares[i] = _squared_distance(signal, te, left, used, rate, s0s[i])
-    return rates, s0s, variances, squares, counts
-
-
 @njit(parallel=True, cache=True, error_model="numpy")
 def arlo_voxels(  # type: ignore[no-untyped-def]
     signals, indices, te, changes, sliced, weights, sigma, start_rate, start_s0, start_variance
@@ -196,7 +141,7 @@ def arlo_voxels(  # type: ignore[no-untyped-def]
         left, signal, slopes = np.empty(te.size), np.empty(te.size), np.empty(te.size)
         for i in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, n)):
             measured = signals[indices[i]]
-            used = _coherence(changes[i], te, sliced, left)
+            used = coherence(changes[i, 0], changes[i, 1], changes[i, 2], te, sliced, left)
             if used > 2:
                 for j in range(used):
                     square = np.float64(measured[j]) ** 2 - sigma**2
@@ -241,96 +186,6 @@ def _from_triples(signal, weights, left, used, slopes):  # type: ignore[no-untyp
 @njit(cache=True)
 def _integral(signal, weights, j):  # type: ignore[no-untyped-def]
     return weights[j, 0] * signal[j] + weights[j, 1] * signal[j + 1] + weights[j, 2] * signal[j + 2]
-
-
-@njit(cache=True, error_model="numpy")
-def _normal_equations(signal, te, left, used, rate, s0, sigma):  # type: ignore[no-untyped-def]
-    """Return squared misfit, normal matrix and right side for (s0, rate), and two sums more.
-
-    The expected magnitude of a signal nu is given by :func:`relaxometry.nonlinear`.  Its mean
-    square is nu^2 + 2 sigma^2, which makes its variance less than sigma^2 in the noise: the next
-    three values are the normal matrix weighted by how much less.  The last is the squared
-    distance from the curve without the noise floor.
-    """
-    cost = a00 = a01 = a11 = b0 = b1 = less00 = less01 = less11 = square = 0.0
-    for j in range(used):
-        decay = left[j] * _exp(-rate * te[j])
-        nu = s0 * decay
-        mean, slope, extra = nu, 1.0, 0.0
-        if sigma > 0.0:
-            if abs(nu) < _FLOOR_ENDS * sigma:
-                extra = (np.pi / 2 - 1) * _exp(-0.3 * (nu / sigma) ** 2)
-            mean = np.sqrt(nu * nu + sigma * sigma * (1.0 + extra))
-            slope = nu * (1.0 - 0.3 * extra) / mean
-        d0 = slope * decay
-        d1 = -slope * nu * te[j]
-        e = signal[j] - mean
-        cost += e * e
-        a00 += d0 * d0
-        a01 += d0 * d1
-        a11 += d1 * d1
-        b0 += d0 * e
-        b1 += d1 * e
-        if extra > 0.0:
-            less00 += extra * d0 * d0
-            less01 += extra * d0 * d1
-            less11 += extra * d1 * d1
-        square += (signal[j] - nu) ** 2
-    return cost, a00, a01, a11, b0, b1, less00, less01, less11, square
-
-
-@njit(cache=True, error_model="numpy")
-def _rate_variance(a00, a01, a11, less00, less01, less11):  # type: ignore[no-untyped-def]
-    """Return the variance of R2* by the normal matrix; the echoes' own variances differ."""
-    determinant = a00 * a11 - a01 * a01
-    if not determinant > 0.0:
-        return np.inf
-    less = a00 * a00 * less11 - 2 * a00 * a01 * less01 + a01 * a01 * less00
-    return a00 / determinant - less / determinant**2
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def nonlinear_voxels(  # type: ignore[no-untyped-def]
-    signals, indices, te, changes, sliced, start_rate, start_s0, sigma, floor
-):
-    """Fit the expected magnitude by least squares (Levenberg-Marquardt).
-
-    ``floor`` is the noise level in the expected magnitude, 0 for a plain exponential.  A step
-    that is short beside what noise of ``sigma`` does is the last, without another look at the
-    echoes.
-    """
-    n = indices.size
-    rates, s0s, variances = start_rate.copy(), start_s0.copy(), np.empty(n)
-    squares, counts = np.empty(n), np.empty(n, np.int64)
-    for chunk in prange((n + _CHUNK - 1) // _CHUNK):
-        left = np.empty(te.size)
-        for i in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, n)):
-            signal = signals[indices[i]]
-            used = _coherence(changes[i], te, sliced, left)
-            rate, s0, damping = rates[i], s0s[i], 1e-3
-            sums = _normal_equations(signal, te, left, used, rate, s0, floor)
-            for _ in range(_MAX_ITERATIONS):
-                cost, a00, a01, a11, b0, b1 = sums[:6]
-                d00, d11 = a00 * (1 + damping), a11 * (1 + damping)
-                determinant = d00 * d11 - a01 * a01
-                if not determinant > 0.0:
-                    break
-                ds0 = (d11 * b0 - a01 * b1) / determinant
-                drate = (d00 * b1 - a01 * b0) / determinant
-                # what an undamped step gains, about: the square of its length in deviations
-                gain = (b0 * ds0 + b1 * drate) * (1 + damping)
-                if gain <= (_LAST_STEP * sigma) ** 2 + 1e-12 * s0 * s0:
-                    rate, s0 = rate + drate, s0 + ds0
-                    break
-                trial = _normal_equations(signal, te, left, used, rate + drate, s0 + ds0, floor)
-                if trial[0] <= cost:
-                    rate, s0, sums = rate + drate, s0 + ds0, trial
-                    damping *= 0.1
-                else:
-                    damping *= 10.0
-            rates[i], s0s[i], counts[i], squares[i] = rate, s0, used, sums[9]
-            variances[i] = _rate_variance(sums[1], sums[2], sums[3], sums[6], sums[7], sums[8])
-    return rates, s0s, variances, squares, counts
 
 
 @njit(parallel=True, cache=True, error_model="numpy")

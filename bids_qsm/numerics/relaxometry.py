@@ -9,14 +9,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_qsm.numerics.decay import (
-    arlo_voxels,
-    field_changes,
-    loglinear_voxels,
-    nonlinear_voxels,
-    usable_voxels,
-    write_maps,
-)
+from bids_qsm.numerics.decay import arlo_voxels, field_changes, usable_voxels, write_maps
+from bids_qsm.numerics.decay_blocks import loglinear_voxels, nonlinear_voxels
 from bids_qsm.numerics.geometry import Bool, Float32
 from bids_qsm.numerics.noise import misfit_limits, sigma_from_details, sigma_from_residuals
 

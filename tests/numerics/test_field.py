@@ -126,13 +126,6 @@ def test_a_turn_too_many_in_one_echo_hardly_matters_to_the_complex_fit(rng):
     assert errors[0] < 2.0 < errors[1]
 
 
-def test_series_are_sine_and_versine():
-    for angle in np.linspace(-4, 4, 801):
-        sine, versine = field._sine_and_versine(angle)
-        assert sine == pytest.approx(np.sin(angle), abs=2e-11)
-        assert versine == pytest.approx(1 - np.cos(angle), abs=2e-11)
-
-
 @pytest.mark.parametrize("snr", [4.0, 40.0])
 def test_more_steps_would_change_the_fit_by_less_than_a_hundredth_of_its_noise(snr, rng):
     phase, magnitude, _, _ = measured(EVEN, snr, rng)
@@ -155,6 +148,39 @@ def test_more_steps_would_change_the_fit_by_less_than_a_hundredth_of_its_noise(s
     assert np.quantile(np.abs(f - found) * np.sqrt(information), 0.999) < 0.01
     exact = (2 * w * (1 - np.cos(p - c[:, None] - f[:, None] * radians_per_hz))).sum(axis=1)
     np.testing.assert_allclose(squares, exact, rtol=1e-3, atol=1e-3)
+
+
+def voxel_by_voxel(phase, magnitude, te_s, free):
+    """Field and squared residual of the same fit, without blocks and to the last digit."""
+    turns = 2 * np.pi * np.asarray(te_s)
+    found = np.zeros((2, len(phase)))
+    for i, (p, w) in enumerate(zip(phase.astype(float), magnitude.astype(float) ** 2, strict=True)):
+        design = np.stack([turns, np.ones_like(turns)], 1)[:, : 2 if free else 1]
+        if free and (w > 0).sum() < 2:
+            continue
+        matrix = design.T @ (w[:, None] * design)
+        fitted = np.linalg.solve(matrix, design.T @ (w * p))
+        for _ in range(200):
+            fitted = fitted + np.linalg.solve(matrix, design.T @ (w * np.sin(p - design @ fitted)))
+        found[:, i] = fitted[0], 2 * w @ (1 - np.cos(p - design @ fitted))
+    return found
+
+
+@pytest.mark.parametrize("free", [True, False])
+@pytest.mark.parametrize("n", [1, 127, 300])
+def test_blocks_give_what_a_fit_of_each_voxel_gives(n, free, rng):
+    phase, magnitude, _, _ = measured(UNEVEN, 20.0, rng, None if free else 0.0)
+    data = [array.reshape(-1, len(UNEVEN)) for array in (phase, magnitude)]
+    data[1][5, 1:], data[1][7, 3] = 0.0, 0.0
+    indices = np.arange(0, 3 * n, 3) if n > 1 else np.array([5])
+    turns = 2 * np.pi * np.asarray(UNEVEN)
+    fit = field._fit_voxels(*data, indices, turns, np.zeros(n), free, 12)
+    expected, squares = voxel_by_voxel(data[0][indices], data[1][indices], UNEVEN, free)
+    off = np.abs(fit[0] - expected) * np.sqrt(fit[2])
+    assert np.median(off) < 1e-4
+    assert off.max() < 0.01
+    np.testing.assert_allclose(fit[4], squares, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(fit[5], (data[1][indices].astype(float) ** 2).sum(axis=1))
 
 
 def test_misfit_raises_the_noise(rng):

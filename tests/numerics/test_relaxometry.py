@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize
 
-from bids_qsm.numerics.decay import loglinear_voxels
+from bids_qsm.numerics.decay_blocks import loglinear_voxels, nonlinear_voxels
 from bids_qsm.numerics.relaxometry import (
     METHODS,
     _Fit,
@@ -97,6 +97,48 @@ def test_nonlinear_with_floor_is_the_least_squares_solution(rng):
             assert fit.r2star_per_s[voxel] == pytest.approx(
                 best[1], abs=0.02 * float(fit.r2star_sd_per_s[voxel])
             )
+
+
+def voxel_by_voxel(signal, te, floor):
+    """S0, R2* and squared distance of a least-squares fit of each voxel, to the last digit."""
+
+    def expected(parameters):
+        nu = parameters[0] * np.exp(-parameters[1] * te)
+        extra = (np.pi / 2 - 1) * np.exp(-0.3 * (nu / floor) ** 2) if floor else 0.0
+        return nu if not floor else np.sqrt(nu**2 + floor**2 * (1 + extra))
+
+    rows = []
+    for one in signal.astype(float):
+        best = optimize.least_squares(
+            lambda x, one=one: expected(x) - one, (one[0], 30.0), x_scale=(10, 30),
+            xtol=1e-14, ftol=1e-14, gtol=1e-14,
+        )  # fmt: skip
+        s0, rate = best.x
+        variance = np.linalg.inv(best.jac.T @ best.jac)[1, 1]
+        rows.append([s0, rate, ((one - s0 * np.exp(-rate * te)) ** 2).sum(), variance])
+    return np.array(rows).T
+
+
+@pytest.mark.parametrize("floor", [0.0, 1.0])
+@pytest.mark.parametrize("n", [1, 127, 300])
+def test_blocks_give_what_a_fit_of_each_voxel_gives(n, floor, rng):
+    te = np.asarray(UNEVEN)
+    signals = echoes(np.linspace(5, 60, 1000).reshape(10, 10, 10), UNEVEN, 40.0, rng, (10, 10, 10))
+    signals = signals.reshape(-1, te.size)
+    indices = np.arange(0, 3 * n, 3)
+    data = signals, indices, te, np.zeros((n, 3), np.float32), False
+    start = loglinear_voxels(*data)
+    rate, s0, variance, squares, counts = nonlinear_voxels(*data, start[0], start[1], 1.0, floor)
+    expected = voxel_by_voxel(signals[indices], te, floor)
+    deviation = np.sqrt(expected[3])
+    off = np.abs(rate - expected[1]) / deviation
+    assert np.median(off) < 2e-3
+    assert off.max() < 0.03
+    np.testing.assert_allclose(s0, expected[0], rtol=3e-3)
+    np.testing.assert_allclose(squares, expected[2], rtol=0.02, atol=0.02)
+    assert (counts == te.size).all()
+    if not floor:
+        np.testing.assert_allclose(variance, expected[3], rtol=0.01)
 
 
 def test_noise_of_nonlinear_is_no_larger_than_that_of_the_others(rng):

@@ -1,0 +1,300 @@
+"""The log-linear and the non-linear fit of a decay, in blocks of voxels.
+
+A block is an array whose columns are voxels and whose rows are what each of them needs: signals,
+coherence, fitted values, sums over echoes.  Along a row the arithmetic is the same for all and the
+numbers lie next to each other: the compiler does several voxels with each instruction.  Arguments
+and results are those of ``decay.py``.  An echo that is left out has a coherence and a signal of
+zero: it adds nothing to any sum but a constant to the noise floor's squared misfit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, prange
+
+from bids_qsm.numerics.decay import coherence
+from bids_qsm.numerics.elementary import exponential, logarithm
+
+_BLOCK = 128
+"""Voxels in a block: its rows stay in the nearest cache."""
+_CHUNK = 4096
+"""Voxels that share work arrays."""
+_MAX_ITERATIONS = 15
+_LAST_STEP = 0.03
+"""In standard deviations of the fit; a step so short is the last one."""
+_SUMS = 10
+_STATE = _SUMS + 5
+"""Rows of the non-linear fit's block before those of the echoes, see ``nonlinear_voxels``."""
+
+
+@njit(cache=True)
+def _gather(echoes, left, signals, indices, te, changes, sliced, counts):  # type: ignore[no-untyped-def]
+    """Put signals and coherence of the voxels ``indices`` into the rows of each echo."""
+    for k in range(indices.size):
+        voxel = indices[k]
+        used = coherence(changes[k, 0], changes[k, 1], changes[k, 2], te, sliced, left)
+        counts[k] = used
+        for j in range(te.size):
+            echoes[2 * j, k] = signals[voxel, j] if j < used else 0.0
+            echoes[2 * j + 1, k] = left[j] if j < used else 0.0
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def loglinear_voxels(signals, indices, te, changes, sliced):  # type: ignore[no-untyped-def]
+    """Fit log-linearly, the second time with weights from the first fit's curve."""
+    n, n_echoes = indices.size, te.size
+    results, counts = np.empty((4, n)), np.empty(n, np.int64)
+    for chunk in prange((n + _CHUNK - 1) // _CHUNK):
+        echoes, left = np.empty((2 * n_echoes, _BLOCK)), np.empty(n_echoes)
+        logs, weights = np.empty((n_echoes, _BLOCK)), np.empty((n_echoes, _BLOCK))
+        sums, fits = np.empty((5, _BLOCK)), np.empty((4, _BLOCK))
+        for first in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, n), _BLOCK):
+            part, size = slice(first, min(first + _BLOCK, n)), min(_BLOCK, n - first)
+            _gather(echoes, left, signals, indices[part], te, changes[part], sliced, counts[part])
+            fits[:2], fits[2] = 0.0, np.inf
+            _take_logarithms(echoes, logs, weights, size)
+            _fit_lines(logs, weights, te, sums, fits, size)
+            _weigh_by_curve(echoes, weights, te, fits, size)
+            _fit_lines(logs, weights, te, sums, fits, size)
+            _finish_lines(echoes, te, fits, size)
+            results[:, part] = fits[:, :size]
+    return results[0], results[1], results[2], results[3], counts
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _take_logarithms(echoes, logs, weights, n):  # type: ignore[no-untyped-def]
+    """Put in the logarithms of the signals, the first echo's being the unit, and their squares."""
+    scale = echoes[0]
+    for j in range(logs.shape[0]):
+        signal, left, log, weight = echoes[2 * j], echoes[2 * j + 1], logs[j], weights[j]
+        for k in range(n):
+            value = signal[k] / scale[k]
+            ratio = value / left[k] if value > 0.0 else 1.0
+            log[k] = logarithm(ratio)
+            weight[k] = value * value if value > 0.0 else 0.0
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _fit_lines(logs, weights, te, sums, fits, n):  # type: ignore[no-untyped-def]
+    """Put rate, logarithm of S0 and the rate's variance into ``fits`` where there is a line."""
+    w0, w1, w2, b0, b1 = sums[0], sums[1], sums[2], sums[3], sums[4]
+    rate, log_s0, variance = fits[0], fits[1], fits[2]
+    sums[:] = 0.0
+    for j in range(te.size):
+        log, weight = logs[j], weights[j]
+        for k in range(n):
+            first = weight[k] * te[j]
+            w0[k] += weight[k]
+            w1[k] += first
+            w2[k] += first * te[j]
+            b0[k] += weight[k] * log[k]
+            b1[k] += first * log[k]
+    for k in range(n):
+        determinant = w0[k] * w2[k] - w1[k] * w1[k]
+        there, scale = determinant > 1e-12 * w0[k] * w2[k], 1.0 / determinant
+        rate[k] = (w1[k] * b0[k] - w0[k] * b1[k]) * scale if there else rate[k]
+        log_s0[k] = (w2[k] * b0[k] - w1[k] * b1[k]) * scale if there else log_s0[k]
+        variance[k] = w0[k] * scale if there else variance[k]
+
+
+@njit(cache=True, fastmath={"contract"})
+def _weigh_by_curve(echoes, weights, te, fits, n):  # type: ignore[no-untyped-def]
+    """Replace the weights by the squares of the fitted curve; no curve, no weights."""
+    rate, log_s0, variance = fits[0], fits[1], fits[2]
+    for j in range(te.size):
+        left, weight = echoes[2 * j + 1], weights[j]
+        for k in range(n):
+            curve = left[k] * exponential(log_s0[k] - rate[k] * te[j])
+            weight[k] = curve * curve if weight[k] > 0.0 and variance[k] < np.inf else 0.0
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _finish_lines(echoes, te, fits, n):  # type: ignore[no-untyped-def]
+    """Turn the logarithm of S0 into S0, put all into the signals' unit, sum the squared misfit."""
+    rate, s0, variance, square = fits[0], fits[1], fits[2], fits[3]
+    scale = echoes[0]
+    for k in range(n):
+        s0[k] = scale[k] * exponential(s0[k])
+        variance[k] /= scale[k] * scale[k]
+        square[k] = 0.0
+    for j in range(te.size):
+        signal, left = echoes[2 * j], echoes[2 * j + 1]
+        for k in range(n):
+            misfit = signal[k] - s0[k] * left[k] * exponential(-rate[k] * te[j])
+            square[k] += misfit * misfit
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def nonlinear_voxels(  # type: ignore[no-untyped-def]
+    signals, indices, te, changes, sliced, start_rate, start_s0, sigma, floor
+):
+    """Fit the expected magnitude by least squares (Levenberg-Marquardt).
+
+    ``floor`` is the noise level in the expected magnitude, 0 for a plain exponential.  A step
+    that is short beside what noise of ``sigma`` does is the last, without another look at the
+    echoes.
+
+    The rows of a block: the ten sums of ``_look``, R2*, S0, the damping, the steps of R2* and of
+    S0, and the signal and the coherence of each echo.
+    """
+    n, n_echoes = indices.size, te.size
+    results, counts = np.empty((4, n)), np.empty(n, np.int64)
+    for chunk in prange((n + _CHUNK - 1) // _CHUNK):
+        block, left = np.empty((_STATE + 2 * n_echoes, _BLOCK)), np.empty(n_echoes)
+        looks, places = np.empty((_SUMS + 8, _BLOCK)), np.empty(_BLOCK, np.int64)
+        for first in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, n), _BLOCK):
+            part, size = slice(first, min(first + _BLOCK, n)), min(_BLOCK, n - first)
+            echoes = block[_STATE:]
+            _gather(echoes, left, signals, indices[part], te, changes[part], sliced, counts[part])
+            block[0], block[_SUMS + 3 : _STATE] = np.inf, 0.0
+            block[_SUMS + 2] = 1e-2  # the look at the start divides it by ten
+            block[_SUMS, :size], block[_SUMS + 1, :size] = start_rate[part], start_s0[part]
+            places[:size] = np.arange(first, first + size)
+            _fit_block(block, looks, te, sigma, floor, places, size, results)
+    return results[0], results[1], results[2], results[3], counts
+
+
+@njit(cache=True, error_model="numpy")
+def _fit_block(block, looks, te, sigma, floor, places, n, results):  # type: ignore[no-untyped-def]
+    """Fit a block to the end; voxels that need more steps close ranks at its front."""
+    rate, s0, going = block[_SUMS], block[_SUMS + 1], looks[_SUMS]
+    for iteration in range(_MAX_ITERATIONS + 1):
+        _look(block, looks, te, floor, n)
+        _accept(block, looks, n)
+        if iteration < _MAX_ITERATIONS:
+            _step(block, going, sigma, n)
+        else:
+            going[:n] = 0.0
+        kept = 0
+        for k in range(n):
+            place = places[k]
+            if going[k] > 0.0:
+                for row in range(block.shape[0]):
+                    block[row, kept] = block[row, k]
+                places[kept] = place
+                kept += 1
+            else:
+                results[0, place], results[1, place] = rate[k], s0[k]
+                results[2, place] = _rate_variance(block, k)
+                results[3, place] = block[9, k]
+        n = kept
+        if n == 0:
+            break
+
+
+@njit(cache=True)
+def _look(block, looks, te, floor, n):  # type: ignore[no-untyped-def]
+    """Sum over the echoes what a step needs, at the fitted values plus the last step.
+
+    The rows of ``looks`` are these sums: the squared misfit; the normal matrix for (S0, R2*); the
+    same weighted by how much less than sigma^2 the variance is in the noise; its right side; and
+    the squared distance from the curve without the noise floor.  Work arrays follow.
+    """
+    rate, s0, curve, mean = looks[_SUMS], looks[_SUMS + 1], looks[_SUMS + 2], looks[_SUMS + 3]
+    d0, d1, less, one = looks[_SUMS + 4], looks[_SUMS + 5], looks[_SUMS + 6], looks[_SUMS + 7]
+    looks[:_SUMS], one[:] = 0.0, 1.0
+    for k in range(n):
+        rate[k] = block[_SUMS, k] + block[_SUMS + 3, k]
+        s0[k] = block[_SUMS + 1, k] + block[_SUMS + 4, k]
+    for j in range(te.size):
+        signal, left = block[_STATE + 2 * j], block[_STATE + 2 * j + 1]
+        _expect(left, rate, s0, te[j], floor, curve, mean, d0, d1, less, n)
+        _add_misfit(signal, curve, mean, d0, d1, looks[0], looks[7], looks[8], looks[9], n)
+        _add_matrix(one, d0, d1, looks[1], looks[2], looks[3], n)
+        if floor > 0.0:
+            _add_matrix(less, d0, d1, looks[4], looks[5], looks[6], n)
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _expect(left, rate, s0, te, floor, signal, mean, d0, d1, less, n):  # type: ignore[no-untyped-def]
+    """Put in the signal without noise, its expected magnitude, and the latter's derivatives.
+
+    The expected magnitude of a signal nu is given by :func:`relaxometry.nonlinear`.  Its mean
+    square is nu^2 + 2 sigma^2, which makes its variance less than sigma^2 in the noise: ``less``.
+    """
+    per_floor = 1.0 / floor if floor > 0.0 else 0.0
+    most = np.pi / 2 - 1 if floor > 0.0 else 0.0
+    for k in range(n):
+        decay = left[k] * exponential(-rate[k] * te)
+        nu = s0[k] * decay
+        ratio = nu * per_floor
+        extra = most * exponential(-0.3 * ratio * ratio)
+        root = np.sqrt(nu * nu + floor * floor * (1.0 + extra))
+        slope = nu * (1.0 - 0.3 * extra) / root if floor > 0.0 else 1.0
+        signal[k], less[k] = nu, extra
+        mean[k] = root if floor > 0.0 else nu
+        d0[k] = slope * decay
+        d1[k] = -slope * nu * te
+
+
+@njit(cache=True, fastmath={"contract"})
+def _add_misfit(measured, signal, mean, d0, d1, cost, b0, b1, square, n):  # type: ignore[no-untyped-def]
+    """Add an echo's squared misfit, its products with the derivatives, and its distance."""
+    for k in range(n):
+        misfit, distance = measured[k] - mean[k], measured[k] - signal[k]
+        cost[k] += misfit * misfit
+        b0[k] += d0[k] * misfit
+        b1[k] += d1[k] * misfit
+        square[k] += distance * distance
+
+
+@njit(cache=True, fastmath={"contract"})
+def _add_matrix(weight, d0, d1, a00, a01, a11, n):  # type: ignore[no-untyped-def]
+    """Add an echo's part of the normal matrix."""
+    for k in range(n):
+        first, second = weight[k] * d0[k], weight[k] * d1[k]
+        a00[k] += first * d0[k]
+        a01[k] += first * d1[k]
+        a11[k] += second * d1[k]
+
+
+@njit(cache=True, fastmath={"contract"})
+def _accept(block, looks, n):  # type: ignore[no-untyped-def]
+    """Take the last step, with its sums, where it has not raised the squared misfit."""
+    better = looks[_SUMS]
+    for k in range(n):
+        better[k] = 1.0 if looks[0, k] <= block[0, k] else 0.0
+    for row in range(_SUMS):
+        for k in range(n):
+            block[row, k] = looks[row, k] if better[k] > 0.0 else block[row, k]
+    rate, s0, damping = block[_SUMS], block[_SUMS + 1], block[_SUMS + 2]
+    drate, ds0 = block[_SUMS + 3], block[_SUMS + 4]
+    for k in range(n):
+        rate[k] += drate[k] if better[k] > 0.0 else 0.0
+        s0[k] += ds0[k] if better[k] > 0.0 else 0.0
+        damping[k] *= 0.1 if better[k] > 0.0 else 10.0
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _step(block, going, sigma, n):  # type: ignore[no-untyped-def]
+    """Solve for the next step; take it at once where it is short, and end there."""
+    a00, a01, a11, b0, b1 = block[1], block[2], block[3], block[7], block[8]
+    rate, s0, damping = block[_SUMS], block[_SUMS + 1], block[_SUMS + 2]
+    drate, ds0 = block[_SUMS + 3], block[_SUMS + 4]
+    shortest = (_LAST_STEP * sigma) ** 2
+    for k in range(n):
+        more = 1.0 + damping[k]
+        d00, d11 = a00[k] * more, a11[k] * more
+        determinant = d00 * d11 - a01[k] * a01[k]
+        there = determinant > 0.0
+        scale = 1.0 / determinant if there else 0.0
+        ds0[k] = (d11 * b0[k] - a01[k] * b1[k]) * scale
+        drate[k] = (d00 * b1[k] - a01[k] * b0[k]) * scale
+        # what an undamped step gains, about: the square of its length in deviations
+        gain = (b0[k] * ds0[k] + b1[k] * drate[k]) * more
+        going[k] = 0.0 if gain <= shortest + 1e-12 * s0[k] * s0[k] or not there else 1.0
+    for k in range(n):
+        rate[k] += drate[k] if going[k] == 0.0 else 0.0
+        s0[k] += ds0[k] if going[k] == 0.0 else 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def _rate_variance(block, k):  # type: ignore[no-untyped-def]
+    """Return the variance of R2* by the normal matrix; the echoes' own variances differ."""
+    a00, a01, a11 = block[1, k], block[2, k], block[3, k]
+    less00, less01, less11 = block[4, k], block[5, k], block[6, k]
+    determinant = a00 * a11 - a01 * a01
+    if not determinant > 0.0:
+        return np.inf
+    less = a00 * a00 * less11 - 2 * a00 * a01 * less01 + a01 * a01 * less00
+    return a00 / determinant - less / determinant**2
