@@ -177,8 +177,8 @@ def write_result(output_dir: Path, analysis: Analysis, result: Result) -> Sectio
         "Selection": vars(analysis.selection),
         "Options": dict(analysis.options),
         "Summary": result.summary,
-        "Notes": result.notes,
-        "Warnings": result.warnings,
+        "Notes": list(dict.fromkeys(result.notes)),
+        "Warnings": list(dict.fromkeys(result.warnings)),
         "Methods": result.methods,
     }
     write_text(output_dir / folder / "analysis.json", encode_json(described))

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -69,7 +70,11 @@ def b0_direction(affine: NDArray) -> tuple[float, float, float]:
 
 
 def load_image(
-    path: Path, dtype: DTypeLike = np.float32, volumes: Sequence[int] | None = None
+    path: Path,
+    dtype: DTypeLike = np.float32,
+    volumes: Sequence[int] | None = None,
+    *,
+    order: Literal["C", "K"] = "C",
 ) -> Image:
     """Read a NIfTI file with its slope and intercept applied.
 
@@ -80,6 +85,9 @@ def load_image(
         Of the returned array.  Integers are rounded, not cut.
     volumes : sequence of int, optional
         Of a 4D image: which volumes to read, in this order; all of them if not given.
+    order : {"C", "K"}
+        Of the array in memory: rows of z, or as the file has it, which is quicker for who needs
+        but a few voxels.
 
     Raises
     ------
@@ -99,7 +107,8 @@ def load_image(
         ) from error
     if np.issubdtype(np.dtype(dtype), np.integer) and np.issubdtype(scaled.dtype, np.floating):
         scaled = np.rint(scaled)
-    return Image(np.ascontiguousarray(scaled, dtype=dtype), np.asarray(nifti.affine, np.float64))
+    data = np.asarray(scaled, dtype=dtype, order=order)
+    return Image(data, np.asarray(nifti.affine, np.float64))
 
 
 def _open(path: Path) -> nib.Nifti1Image:
