@@ -259,6 +259,23 @@ def test_other_references_are_said_and_not_compared_by_voxel(tiny: Tiny) -> None
 
 
 @pytest.mark.usefixtures("small")
+def test_files_of_columns_stay_in_their_folder(tiny: Tiny) -> None:
+    names = ["../../x", "a/b", "a b"]
+    values = {name: (p.index + 1.5) ** 2 for name in names for p in [tiny.plan.participants]}
+    change_people(tiny, lambda p: p.assign(**values))
+    words = ", ".join(f'"{name}"' for name in names)
+    models = f'[[analysis]]\nname = "r"\nkind = "regression"\noutcomes = [{words}]\n'
+    (tiny.bids.parent / "r.toml").write_text(models + 'predictors = ["age"]\n')
+    before = {p for p in tiny.bids.parent.rglob("*") if p.is_file()}
+    assert run(tiny, models="r.toml") == 0
+    written = {p for p in tiny.bids.parent.rglob("*") if p.is_file()} - before
+    ladders = [p for p in written if p.name.startswith("ladder_") and p.suffix == ".png"]
+    assert len(ladders) == 4
+    assert {p.parent for p in ladders} == {tiny.out / "group" / "r"}
+    assert {p.parent for p in written} == {tiny.out, tiny.out / "group" / "r"}
+
+
+@pytest.mark.usefixtures("small")
 def test_several_runs_of_a_session_are_taken_once(tiny: Tiny) -> None:
     for path in sorted(tiny.out.rglob("sub-01_ses-1*")):
         text = path.name.replace("ses-1", "ses-1_run-2", 1)

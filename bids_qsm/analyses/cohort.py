@@ -164,6 +164,38 @@ def with_labels(cohort: Cohort, column: str) -> Cohort:
     return replace(cohort, regions=regions, scans=scans)
 
 
+def terms_of(scans: pd.DataFrame, words: Iterable[str]) -> tuple[str, ...]:
+    """Return terms of a formula: columns whose names it could not read are quoted."""
+    return tuple(
+        f"`{word}`" if word in scans and not word.isidentifier() else word for word in words
+    )
+
+
+def with_value(cohort: Cohort, value: str) -> Cohort:
+    """Return the cohort with rows that a column of values fits, with its units.
+
+    Raises
+    ------
+    ValueError
+        If the column is of the measurement and not of the measure, or empty, as medians of joined
+        sides are.
+    """
+    regions = cohort.regions
+    if value == "volume_mm3" and value in regions:
+        volumes = regions.drop_duplicates([*KEYS, "atlas", "name", "hemisphere"])
+        return replace(
+            cohort, regions=volumes.assign(measure="volume", units="mm3", reference="n/a")
+        )
+    if value in ("n_voxels", "n_vein_voxels", "coverage", "confidence", "agreement", "index"):
+        raise ValueError(f"{value!r} is no value of a structure; take 'mean', 'median', 'p95', ...")
+    if value in regions and regions[value].isna().all():
+        raise ValueError(
+            f"no structure has a value in the column {value!r}; of joined sides there are means "
+            "alone: set sides = 'apart'."
+        )
+    return cohort
+
+
 def need(**words: Sequence[object]) -> None:
     """Refuse options that were left empty."""
     for name, value in words.items():

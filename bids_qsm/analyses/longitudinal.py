@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bids_qsm.analyses.cohort import Cohort, with_labels
+from bids_qsm.analyses.cohort import Cohort, with_labels, with_value
 from bids_qsm.analyses.result import Result, ResultChart, ResultTable
 from bids_qsm.report.group_course_charts import courses
 from bids_qsm.report.group_frames import mean_courses
@@ -49,7 +49,7 @@ def longitudinal(
     least_baseline : float
         No percentages of values nearer to zero.
     """
-    cohort = with_labels(cohort, by)
+    cohort = with_value(with_labels(cohort, by), value)
     found = changes(
         cohort.regions,
         time=time,

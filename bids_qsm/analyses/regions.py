@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bids_qsm.analyses.cohort import Cohort, one_scan_each, with_labels
+from bids_qsm.analyses.cohort import (
+    Cohort,
+    one_scan_each,
+    terms_of,
+    with_labels,
+    with_value,
+)
 from bids_qsm.analyses.result import Result, ResultChart, ResultTable
 from bids_qsm.report.group_charts import Interval, forest, values_by_group
 from bids_qsm.report.group_frames import stacked_estimates
@@ -40,11 +46,11 @@ def regions(
     robust : bool
         Whether the adjusted model allows for unequal variances (HC3).
     """
-    cohort = with_labels(one_scan_each(cohort), by)
+    cohort = with_value(with_labels(one_scan_each(cohort), by), value)
     found = compare_groups(
         cohort.regions,
         by,
-        covariates=covariates,
+        covariates=terms_of(cohort.scans, covariates),
         value=value,
         reference_group=reference_group or None,
         robust="HC3" if robust else None,

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from bids_qsm.analyses.cohort import Cohort, need, one_scan_each
+from bids_qsm.analyses.cohort import Cohort, need, one_scan_each, terms_of
 from bids_qsm.analyses.result import Result, ResultChart, ResultTable
 from bids_qsm.report.group_charts import Interval, forest
 from bids_qsm.report.group_fit_charts import heat_map, ladder_of_powers, scatter_with_fit
@@ -134,14 +134,16 @@ def nested(
     """
     need(outcomes=outcomes, base=base, added=added)
     cohort = one_scan_each(cohort)
-    questions = [Question(outcome, base, term) for outcome in outcomes for term in added]
+    (model,) = terms_of(cohort.scans, [base])
+    terms = terms_of(cohort.scans, added)
+    questions = [Question(outcome, model, term) for outcome in outcomes for term in terms]
     found = compare_models(
         cohort.scans, questions, event=event or None, bootstrap=bootstrap, seed=seed
     )
     shown = ("outcome", "added", "n", "r2_base", "r2_full", "delta_r2", "delta_r2_low")
     shown += ("delta_r2_high", "delta_auc", "delta_auc_low", "delta_auc_high", "delta_aic")
     return Result(
-        f"What {listed(added)} add to the model {base} of {listed(outcomes)}.",
+        f"The model {base} of {listed(outcomes)} with and without {listed(added)}.",
         (*cohort.notes, *found.notes),
         tables=(
             ResultTable(

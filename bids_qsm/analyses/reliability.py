@@ -7,7 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from bids_qsm.analyses.cohort import KEYS, Cohort, check_there, session_ids, with_scans
+from bids_qsm.analyses.cohort import (
+    KEYS,
+    Cohort,
+    check_there,
+    session_ids,
+    with_scans,
+    with_value,
+)
 from bids_qsm.analyses.result import Result, ResultChart, ResultMap, ResultTable
 from bids_qsm.analyses.stacks import Stack, stack_maps
 from bids_qsm.report.group_agreement_charts import bland_altman
@@ -56,7 +63,7 @@ def reliability(
         raise ValueError("repeated scans need two sessions or more; there is one.")
     check_there("session", chosen, there)
     scans, notes = _one_series(cohort.scans[there.isin(chosen)])
-    cohort = with_scans(cohort, scans, notes)
+    cohort = with_value(with_scans(cohort, scans, notes), value)
     found = of_structures(cohort.regions, chosen, value=value)
     tables = [_table(found)]
     charts = list(_charts(cohort, found, chosen, value)) if len(chosen) == 2 else []

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bids_qsm.analyses.cohort import terms_of
 from bids_qsm.analyses.stacks import Stack
 from bids_qsm.statistics.clusters import cluster_table, find_clusters
 from bids_qsm.statistics.designs import Contrast, Design, build_design, contrast
@@ -83,7 +84,7 @@ def model_of(
         order, notes = group_order(scans[scans[by].notna()], by, reference_group or None)
         scans = scans.assign(**{by: pd.Categorical(scans[by], order, ordered=True)})
         groups = (order[1], order[0]) if len(order) == 2 else ()
-    design = build_design(scans, " + ".join((by if by.isidentifier() else f"`{by}`", *covariates)))
+    design = build_design(scans, " + ".join(terms_of(scans, (by, *covariates))))
     chosen = contrast(design, words or next(iter(design.terms)))
     title = f"{chosen.kind} of {by}"
     if groups and not words:

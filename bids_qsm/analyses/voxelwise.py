@@ -90,7 +90,11 @@ def voxelwise(
         tables += tables_of(measure, stack, model, found, result)
         charts += charts_of(measure, stack, model, found, result)
         maps += maps_of(measure, stack, found, result)
-        notes += [*model.notes, *not_measured(stack, fit.valid), _smoothness_note(found, measure)]
+        notes += [
+            *model.notes,
+            *not_measured(stack, fit.valid),
+            _smoothness_note(found, model, measure),
+        ]
         warnings += _warnings(smoothness, measure)
     return Result(
         f"{model.title} in every voxel of {listed(stack.joined.names.values())}, by the model "
@@ -113,11 +117,12 @@ def _without_map(scans: pd.DataFrame, mapped: pd.DataFrame, measure: str) -> tup
     return (f"{what} left out for want of a map of {measure}: {listed(lacking['series'], 5)}.",)
 
 
-def _smoothness_note(found: Inference, measure: str) -> str:
+def _smoothness_note(found: Inference, model: Model, measure: str) -> str:
+    statistic = "|t|" if model.contrast.kind == "t" else "F"
     fwhm = ", ".join(f"{v:.1f}" for v in found.smoothness.fwhm_mm)
     return (
         f"{measure}: the residuals' FWHM is {fwhm} mm; {found.smoothness.n_voxels} voxels are "
-        f"{found.smoothness.resels[3]:.0f} resels; |t| of {found.peak_threshold:.2f} is "
+        f"{found.smoothness.resels[3]:.0f} resels; {statistic} of {found.peak_threshold:.2f} is "
         "significant in a single voxel."
     )
 

@@ -299,8 +299,9 @@ def contrast(design: Design, text: str | Sequence[str]) -> Contrast:
 
 
 def _rows_of(design: Design, part: str) -> Float64:
-    if part in design.terms:
-        return np.eye(len(design.names))[list(design.terms[part])]
+    term = part.strip("`")  # as the formula quotes a name
+    if term in design.terms:
+        return np.eye(len(design.names))[list(design.terms[term])]
     left, _, right = part.partition("=")
     row = _linear(design, part, left)
     if right.strip():

@@ -214,6 +214,8 @@ def group_order(
     members = people.drop_duplicates(["participant_id", group])
     sizes = members[group].value_counts()
     labels = sorted(map(str, sizes.index))
+    if not labels:
+        raise ValueError(f"column {group!r} has no value for any subject.")
     if len(labels) < 2:
         raise ValueError(f"column {group!r} has one group alone ({labels[0]!r}): two are needed.")
     if len(labels) > _MOST_GROUPS:

@@ -121,6 +121,9 @@ def test_names_of_columns_may_have_spaces_and_hyphens(cohort: Cohort, name: str)
     named = with_people(cohort, **{name: ["control"] * 8 + ["patient"] * 8})
     row = table_of(made(named, "regions", **words, by=name), "pairs").iloc[0]
     assert row["p_adjusted"] == pytest.approx(usual["p_adjusted"])
+    aged = with_people(cohort, **{name: cohort.scans["age"].iloc[::2].tolist()})
+    row = table_of(made(aged, "regions", **{**words, "covariates": [name]}), "pairs").iloc[0]
+    assert row["p_adjusted"] == pytest.approx(usual["p_adjusted"])
 
 
 @pytest.mark.parametrize(
@@ -130,11 +133,14 @@ def test_names_of_columns_may_have_spaces_and_hyphens(cohort: Cohort, name: str)
         ({}, {"covariates": ["agee"]}, "'agee', which is no column"),
         ({"age": [40] * 16}, {"covariates": ["age"]}, "covariate 'age' is the same"),
         ({"group": ["a"] * 16}, {}, "one group alone"),
+        ({"group": [None] * 16}, {}, "no value for any subject"),
         ({"group": ["a"] * 15 + ["b"]}, {}, r"has one subject \(sub-16\)"),
         ({"old": list(range(16)), "older": list(range(1, 17))},
          {"covariates": ["old", "older"]}, "depend on each other"),
         ({}, {"reference_group": "healthy"}, "'healthy' is none of 'group'"),
         ({}, {"value": "average"}, "no column 'average'"),
+        ({}, {"value": "median"}, "no structure has a value in the column 'median'"),
+        ({}, {"value": "n_voxels"}, "'n_voxels' is no value of a structure"),
         ({}, {"structures": ["thalamos"]}, "no structure 'thalamos'"),
         ({}, {"subset": "age > 99"}, "holds for none"),
         ({}, {"session": "ses-9"}, "no session 'ses-9'"),
@@ -165,3 +171,17 @@ def test_a_subset_takes_its_rows_alone(cohort: Cohort) -> None:
     assert (row["n_a"], row["n_b"]) == (len(values[0]), len(values[1]))
     assert row["p_welch"] == pytest.approx(stats.ttest_ind(*values, equal_var=False).pvalue)
     assert any("are in the subset 'age < 45'" in note for note in result.notes)
+
+
+def test_other_values_have_their_own_units(cohort: Cohort) -> None:
+    words = {"structures": ["thalamus"], "measures": ["Chimap"], "sides": "apart"}
+    median = table_of(made(cohort, "regions", **words, value="median"), "pairs")
+    scans = means(cohort, "Left thalamus").query("session_id == 'ses-1' and group == 'patient'")
+    assert median["mean_a"].iloc[0] == pytest.approx(scans["median"].mean())
+    assert set(median["units"]) == {"ppm"}
+    result = made(cohort, "regions", structures=["thalamus"], value="volume_mm3")
+    (volume,) = table_of(result, "pairs").itertuples()
+    assert (volume.measure, volume.units, volume.reference) == ("volume", "mm3", "n/a")
+    both = cohort.scans.query("session_id == 'ses-1' and group == 'patient'")["thalamus_volume_mL"]
+    assert volume.mean_a == pytest.approx(1000 * both.mean())
+    assert {chart.name for chart in result.charts} == {"volume_groups", "volume_differences"}

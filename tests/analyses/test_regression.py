@@ -80,6 +80,12 @@ def test_columns_may_have_names_with_spaces(cohort, first) -> None:
         made(cohort, "regression", predictors=["age"], **words), "associations"
     ).itertuples()
     assert row.coefficient_after == pytest.approx(usual.coefficient_after)
+    words = {"outcomes": ["thalamus_Chimap"], "added": ["sex"]}
+    p = [
+        table_of(made(c, "nested", base=base, **words), "models")["p"].iloc[0]
+        for c, base in ((named, "age at scan"), (cohort, "age"))
+    ]
+    assert p[0] == pytest.approx(p[1])
 
 
 def test_terms_may_be_formulas(cohort, first) -> None:

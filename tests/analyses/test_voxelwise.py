@@ -180,9 +180,13 @@ def test_names_of_columns_may_hold_any_sign(cohort: Cohort, adjusted: Result, na
     np.testing.assert_allclose(map_of(found, "Chimap_statistic"), expected, rtol=1e-4, atol=1e-5)
     assert len(table_of(found, "Chimap_significant-random-fields")) == 2
     aged = with_people(cohort, **{name: cohort.scans["age"].iloc[::2].tolist()})
-    slopes = [voxels(aged, by=by, permutations=0) for by in (name, "age")]
+    slopes = [voxels(aged, by=by) for by in (name, "age")]
     first, second = (map_of(result, "Chimap_statistic") for result in slopes)
     np.testing.assert_allclose(first, second)
+    covaried = voxels(aged, covariates=[name])
+    np.testing.assert_allclose(map_of(covaried, "Chimap_statistic"), expected, rtol=1e-4, atol=1e-5)
+    free = voxels(named, formula=f"`{name}` + age", contrast=f"`{name}`")
+    np.testing.assert_allclose(map_of(free, "Chimap_statistic"), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_groups_by_number_and_groups_of_three(cohort: Cohort, adjusted: Result) -> None:
@@ -191,8 +195,9 @@ def test_groups_by_number_and_groups_of_three(cohort: Cohort, adjusted: Result) 
     expected = map_of(adjusted, "Chimap_statistic")
     np.testing.assert_allclose(map_of(found, "Chimap_statistic"), expected, rtol=1e-4, atol=1e-5)
     three = with_people(cohort, group=["a"] * 6 + ["b"] * 5 + ["c"] * 5)
-    whole = voxels(three)
+    whole = voxels(three, permutations=20)
     assert whole.summary.startswith("F of group")
+    assert any("; F of" in note for note in whole.notes)
     assert len(table_of(whole, "Chimap_clusters"))
     pair = voxels(three, contrast="c - b")
     assert pair.summary.startswith("t of group")
@@ -229,6 +234,7 @@ def test_a_map_on_another_grid_is_refused(cohort: Cohort, tmp_path) -> None:
     ("words", "sentence"),
     [
         ({"by": "grupo"}, "'grupo'"),
+        ({"by": "nothing"}, "column 'nothing' has no value"),
         ({"formula": "group + agee"}, "'agee', which is no column"),
         ({"formula": "group + age", "contrast": "grupo"}, "grupo"),
         ({"covariates": ["edss"]}, "one group alone"),
@@ -240,7 +246,7 @@ def test_a_map_on_another_grid_is_refused(cohort: Cohort, tmp_path) -> None:
 )
 def test_what_cannot_be_tested_is_one_sentence(cohort: Cohort, words, sentence) -> None:
     with pytest.raises(ValueError, match=sentence) as caught:
-        voxels(cohort, **words)
+        voxels(with_people(cohort, nothing=[None] * 16), **words)
     assert "\n" not in str(caught.value)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from bids_qsm.statistics.collection import RegionTable, collect
+from bids_qsm.statistics.collection import RegionTable, collect, with_columns
 
 
 def table(value: float, units: str = "ppm") -> pd.DataFrame:
@@ -40,6 +40,34 @@ def test_participants_and_sessions_columns_come_along() -> None:
     assert joined["edss"].tolist()[:2] == [2.5, 2.5]
     assert joined["name"].tolist()[0] == "Left-Thalamus"
     assert joined["name_participants"].tolist()[0] == "x"
+
+
+def test_atlases_stand_apart_and_after_their_subject() -> None:
+    both = [
+        RegionTable("sub-01", "n/a", "sub-01", table(value), atlas)
+        for atlas, value in (("tiny", 1.0), ("other", 5.0))
+    ]
+    joined = collect(both)
+    assert list(joined.columns[:4]) == ["participant_id", "session_id", "series", "atlas"]
+    assert joined["atlas"].tolist() == ["other", "other", "tiny", "tiny"]
+    assert joined.query("atlas == 'tiny'")["mean"].tolist() == [2.0, 1.0]
+    with pytest.raises(ValueError, match=r"stands twice \(sub-01, n/a, sub-01, tiny"):
+        collect([*both, both[0]])
+
+
+def test_scans_take_the_same_columns() -> None:
+    scans = pd.DataFrame({"participant_id": ["sub-02", "sub-01"], "session_id": ["ses-1"] * 2})
+    people = pd.DataFrame({"participant_id": ["sub-01", "sub-03"], "age": [40, 50]})
+    sessions = pd.DataFrame(
+        {"participant_id": ["sub-01"] * 2, "session_id": ["ses-1", "ses-2"], "age": [41, 42]}
+    )
+    joined = with_columns(scans, people, sessions)
+    assert joined["participant_id"].tolist() == ["sub-02", "sub-01"]
+    assert joined["age"].tolist()[1] == 40
+    assert joined["age_sessions"].tolist()[1] == 41
+    assert joined.iloc[0][["age", "age_sessions"]].isna().all()
+    with pytest.raises(ValueError, match=r"sessions\.tsv: a row stands twice \(sub-01, ses-1\)"):
+        with_columns(scans, None, pd.concat([sessions, sessions.iloc[:1]]))
 
 
 def test_what_cannot_be_right_is_refused() -> None:
