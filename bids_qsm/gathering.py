@@ -99,7 +99,7 @@ def gather(settings: Settings) -> Gathered:
         atlases,
         reference,
         _left_out(settings, records),
-        (*warnings, *_without_row(scans, participants)),
+        (*warnings, *_without_row(scans, participants, sessions)),
     )
 
 
@@ -183,18 +183,29 @@ def _sessions(bids_dir: Path) -> pd.DataFrame | None:
     return pd.concat(tables, ignore_index=True) if tables else None
 
 
-def _without_row(scans: pd.DataFrame, participants: pd.DataFrame | None) -> tuple[str, ...]:
-    """Return a warning of participants that ``participants.tsv`` does not know."""
-    if participants is None:
-        return ()
-    ids = scans["participant_id"].drop_duplicates()
-    lacking = list(ids[~ids.isin(participants["participant_id"])])
-    if not lacking:
-        return ()
-    return (
-        f"participants.tsv has no row for {listed(lacking, 5)}, whose age, group and so on are "
-        "not known; write each participant_id there as 'sub-...'.",
-    )
+def _without_row(
+    scans: pd.DataFrame, participants: pd.DataFrame | None, sessions: pd.DataFrame | None
+) -> tuple[str, ...]:
+    """Return warnings of participants and sessions that the input's tables do not know."""
+    warnings = []
+    if participants is not None:
+        ids = scans["participant_id"].drop_duplicates()
+        lacking = ids[~ids.isin(participants["participant_id"])]
+        if len(lacking):
+            warnings.append(
+                f"participants.tsv has no row for {listed(lacking, 5)}, whose age, group and so on "
+                "are not known; write each participant_id there as 'sub-...'."
+            )
+    if sessions is not None:
+        with_table = scans[scans["participant_id"].isin(sessions["participant_id"])]
+        ids = with_table["participant_id"] + " " + with_table["session_id"]
+        lacking = ids[~ids.isin(sessions["participant_id"] + " " + sessions["session_id"])]
+        if len(lacking):
+            warnings.append(
+                f"sessions.tsv has no row for {listed(lacking.drop_duplicates(), 5)}; write each "
+                "session_id there as 'ses-...'."
+            )
+    return tuple(warnings)
 
 
 def _reference(records: Sequence[SeriesRecord]) -> tuple[str, tuple[str, ...]]:

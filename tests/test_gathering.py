@@ -104,6 +104,13 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tiny: Tiny) -> None:
     assert set(found.scans["group"]) == {"control", "patient"}
 
 
+def test_sessions_without_their_prefix_are_said(tiny: Tiny) -> None:
+    path = tiny.bids / "sub-02" / "sub-02_sessions.tsv"
+    path.write_text(path.read_text().replace("ses-", ""))
+    (warning,) = gather(tiny.settings).warnings
+    assert "sessions.tsv has no row for sub-02 ses-1, sub-02 ses-2; write" in warning
+
+
 def test_sessions_that_lack_their_column_are_named(tiny: Tiny) -> None:
     path = tiny.bids / "sub-01" / "sub-01_sessions.tsv"
     path.write_text(path.read_text().replace("session_id", "session"))

@@ -21,6 +21,7 @@ from bids_qsm.report.group_agreement_charts import bland_altman
 from bids_qsm.report.group_style import quantity_of, structure_labels
 from bids_qsm.statistics.expressions import counted, listed
 from bids_qsm.statistics.pairs import side_by_side
+from bids_qsm.statistics.regions import group_labels
 from bids_qsm.statistics.reliability import (
     Reliability,
     VoxelReliability,
@@ -97,7 +98,9 @@ def reliability(
 
 def _paired(cohort: Cohort) -> Cohort:
     """Return the scans that sessions.tsv pairs, their sessions called ``first`` and ``second``."""
-    again = cohort.scans[cohort.scans[RESCAN].notna()]
+    # a column of 1 and n/a is read as one of numbers
+    named_by = cohort.scans.assign(**{RESCAN: group_labels(cohort.scans, RESCAN)})
+    again = named_by[named_by[RESCAN].notna()]
     if again.empty:
         raise ValueError(f"the column {RESCAN!r} of sessions.tsv names no session.")
     places: dict[tuple[str, str], str] = {}

@@ -108,3 +108,39 @@ def test_session_labels_stand_without_their_prefix(cohort: Cohort) -> None:
     bare = made(cohort, "reliability", sessions=["1", "2"], voxels=False)
     whole = made(cohort, "reliability", **SESSIONS, voxels=False)
     pd.testing.assert_frame_equal(table_of(bare, "structures"), table_of(whole, "structures"))
+
+
+def with_rescans(cohort: Cohort, names: list) -> Cohort:
+    """The cohort with the column that pairs sessions; its rows are those of the scans."""
+    column = dict(zip(cohort.scans["series"], names, strict=True))
+    return dataclasses.replace(
+        cohort,
+        scans=cohort.scans.assign(rescan_of=cohort.scans["series"].map(column)),
+        regions=cohort.regions.assign(rescan_of=cohort.regions["series"].map(column)),
+    )
+
+
+@pytest.mark.parametrize("name", ["ses-1", "1", 1.0])
+def test_sessions_are_paired_by_their_column(cohort: Cohort, name: object) -> None:
+    paired = made(with_rescans(cohort, [None, name] * 16), "reliability", structures=["putamen"])
+    usual = made(cohort, "reliability", **SESSIONS, structures=["putamen"])
+    for table in ("structures", "Chimap_voxels"):
+        columns = ["n", "mad", "icc_2_1"] if table == "structures" else ["n_voxels", "mad"]
+        pd.testing.assert_frame_equal(
+            table_of(paired, table)[columns], table_of(usual, table)[columns]
+        )
+    assert any("paired by the column 'rescan_of'" in note for note in paired.notes)
+    some = made(with_rescans(cohort, [None, name] * 10 + [None] * 12), "reliability", voxels=False)
+    assert set(table_of(some, "structures")["n"]) == {10}
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ([None] * 32, "names no session"),
+        (["ses-2", "ses-1"] * 16, "pair each session once"),
+    ],
+)
+def test_pairs_that_cannot_be_are_one_sentence(cohort: Cohort, names, sentence) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        made(with_rescans(cohort, names), "reliability")
