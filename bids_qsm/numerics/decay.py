@@ -98,7 +98,8 @@ def coherence(change_x, change_y, change_z, te, sliced, left):  # type: ignore[n
     used = te.size
     while used > 2 and steepest * te[used - 1] > _LARGEST_SHIFT:
         used -= 1
-    left[:used] = 1.0
+    for j in range(used):
+        left[j] = 1.0
     if sliced and across > 0.0:
         for j in range(used):
             turns = np.pi * across * te[j]

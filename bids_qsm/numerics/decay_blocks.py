@@ -22,6 +22,8 @@ _CHUNK = 4096
 _MAX_ITERATIONS = 15
 _LAST_STEP = 0.03
 """In standard deviations of the fit; a step so short is the last one."""
+_FLOOR_ENDS = 7.0
+"""Signal-to-noise ratio above which the noise floor's exponential is below 1e-6."""
 _SUMS = 10
 _STATE = _SUMS + 5
 """Rows of the non-linear fit's block before those of the echoes, see ``nonlinear_voxels``."""
@@ -141,7 +143,7 @@ def nonlinear_voxels(  # type: ignore[no-untyped-def]
     results, counts = np.empty((4, n)), np.empty(n, np.int64)
     for chunk in prange((n + _CHUNK - 1) // _CHUNK):
         block, left = np.empty((_STATE + 2 * n_echoes, _BLOCK)), np.empty(n_echoes)
-        looks, places = np.empty((_SUMS + 8, _BLOCK)), np.empty(_BLOCK, np.int64)
+        looks, places = np.empty((_SUMS + 9, _BLOCK)), np.empty(_BLOCK, np.int64)
         for first in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, n), _BLOCK):
             part, size = slice(first, min(first + _BLOCK, n)), min(_BLOCK, n - first)
             echoes = block[_STATE:]
@@ -191,39 +193,57 @@ def _look(block, looks, te, floor, n):  # type: ignore[no-untyped-def]
     the squared distance from the curve without the noise floor.  Work arrays follow.
     """
     rate, s0, curve, mean = looks[_SUMS], looks[_SUMS + 1], looks[_SUMS + 2], looks[_SUMS + 3]
-    d0, d1, less, one = looks[_SUMS + 4], looks[_SUMS + 5], looks[_SUMS + 6], looks[_SUMS + 7]
-    looks[:_SUMS], one[:] = 0.0, 1.0
+    d0, d1, less = looks[_SUMS + 4], looks[_SUMS + 5], looks[_SUMS + 6]
+    one, nil = looks[_SUMS + 7], looks[_SUMS + 8]
+    looks[:_SUMS], one[:], nil[:] = 0.0, 1.0, 0.0
     for k in range(n):
         rate[k] = block[_SUMS, k] + block[_SUMS + 3, k]
         s0[k] = block[_SUMS + 1, k] + block[_SUMS + 4, k]
     for j in range(te.size):
         signal, left = block[_STATE + 2 * j], block[_STATE + 2 * j + 1]
-        _expect(left, rate, s0, te[j], floor, curve, mean, d0, d1, less, n)
-        _add_misfit(signal, curve, mean, d0, d1, looks[0], looks[7], looks[8], looks[9], n)
-        _add_matrix(one, d0, d1, looks[1], looks[2], looks[3], n)
-        if floor > 0.0:
+        in_floor = _decay(left, rate, s0, te[j], _FLOOR_ENDS * floor, d0, curve, n)
+        if in_floor:
+            _fall_short(curve, floor, less, n)
+            _expect(curve, less, te[j], floor, mean, d0, d1, n)
             _add_matrix(less, d0, d1, looks[4], looks[5], looks[6], n)
+        else:
+            _expect(curve, nil, te[j], floor, mean, d0, d1, n)
+        _add_matrix(one, d0, d1, looks[1], looks[2], looks[3], n)
+        _add_misfit(signal, curve, mean, d0, d1, looks[0], looks[7], looks[8], looks[9], n)
+
+
+@njit(cache=True, fastmath={"contract"})
+def _decay(left, rate, s0, te, floor_ends, decay, curve, n):  # type: ignore[no-untyped-def]
+    """Put in the decay and the signal without noise; return how many are near the noise floor."""
+    in_floor = 0
+    for k in range(n):
+        decay[k] = left[k] * exponential(-rate[k] * te)
+        curve[k] = s0[k] * decay[k]
+        in_floor += 1 if abs(curve[k]) < floor_ends else 0
+    return in_floor
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
-def _expect(left, rate, s0, te, floor, signal, mean, d0, d1, less, n):  # type: ignore[no-untyped-def]
-    """Put in the signal without noise, its expected magnitude, and the latter's derivatives.
+def _fall_short(curve, floor, less, n):  # type: ignore[no-untyped-def]
+    """Put in by how much less than sigma^2 the variance is in the noise: see ``_expect``."""
+    for k in range(n):
+        ratio = curve[k] * (1.0 / floor)
+        less[k] = (np.pi / 2 - 1) * exponential(-0.3 * ratio * ratio)
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _expect(curve, less, te, floor, mean, d0, d1, n):  # type: ignore[no-untyped-def]
+    """Put in the expected magnitude and its derivatives, the first in place of the decay.
 
     The expected magnitude of a signal nu is given by :func:`relaxometry.nonlinear`.  Its mean
-    square is nu^2 + 2 sigma^2, which makes its variance less than sigma^2 in the noise: ``less``.
+    square is nu^2 + 2 sigma^2: what ``less`` adds to the one is missing from its variance.
     """
-    per_floor = 1.0 / floor if floor > 0.0 else 0.0
-    most = np.pi / 2 - 1 if floor > 0.0 else 0.0
     for k in range(n):
-        decay = left[k] * exponential(-rate[k] * te)
-        nu = s0[k] * decay
-        ratio = nu * per_floor
-        extra = most * exponential(-0.3 * ratio * ratio)
-        root = np.sqrt(nu * nu + floor * floor * (1.0 + extra))
-        slope = nu * (1.0 - 0.3 * extra) / root if floor > 0.0 else 1.0
-        signal[k], less[k] = nu, extra
+        nu = curve[k]
+        root = np.sqrt(nu * nu + floor * floor * (1.0 + less[k]))
+        slope = nu * (1.0 - 0.3 * less[k]) / root if floor > 0.0 else 1.0
         mean[k] = root if floor > 0.0 else nu
-        d0[k] = slope * decay
+        d0[k] *= slope
         d1[k] = -slope * nu * te
 
 

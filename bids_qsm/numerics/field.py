@@ -156,8 +156,9 @@ def weighted_average(
     """
     known = _usable(unwrapped, magnitude, te_s, mask, geometry)
     radians_per_hz = 2 * np.pi * np.asarray(te_s, np.float64)
-    voxels = _Voxels(*_average_voxels(*_listed(unwrapped, magnitude, known), radians_per_hz))
-    return _as_maps(voxels, magnitude, known, len(te_s) - 1)
+    data = _listed(unwrapped, magnitude, known)
+    voxels = _Voxels(*_average_voxels(*data, radians_per_hz))
+    return _as_maps(voxels, magnitude, known, data[-1], len(te_s) - 1)
 
 
 METHODS = {"nonlinear": nonlinear, "linear": linear, "weighted-average": weighted_average}
@@ -188,7 +189,7 @@ def _fit(
             voxels.phase0_rad, voxels.phase0_information, known, geometry, smoothing_mm
         )
         voxels = _Voxels(*_fit_voxels(*data, radians_per_hz, phase0, False, iterations))
-    return _as_maps(voxels, magnitude, known, n_echoes - (2 if offset == "free" else 1))
+    return _as_maps(voxels, magnitude, known, data[-1], n_echoes - (2 if offset == "free" else 1))
 
 
 def _usable(
@@ -384,7 +385,13 @@ def _sum_residuals(block, sums, radians_per_hz, n):  # type: ignore[no-untyped-d
             b1[k] += weighted * turn
 
 
-def _as_maps(voxels: _Voxels, magnitude: Float32, known: Bool, freedom: int) -> FieldFit:
+def _as_maps(
+    voxels: _Voxels,
+    magnitude: Float32,
+    known: Bool,
+    indices: NDArray[np.int64],
+    freedom: int,
+) -> FieldFit:
     """Put the voxels' values into maps; ``freedom``: echoes less the fitted values of a voxel."""
     if freedom:
         sigma = sigma_from_residuals(voxels.squares, freedom)
@@ -395,7 +402,7 @@ def _as_maps(voxels: _Voxels, magnitude: Float32, known: Bool, freedom: int) -> 
     maps = field_hz, noise_hz, phase0_rad, residual
     values = voxels.field_hz, voxels.information, voxels.phase0_rad, voxels.squares, voxels.energy
     limits = misfit_limits(freedom, sigma)
-    _write_maps(*maps, np.flatnonzero(known), *values, freedom, sigma, limits)
+    _write_maps(*maps, indices, *values, freedom, sigma, limits)
     return FieldFit(*(one.reshape(known.shape) for one in maps))
 
 
