@@ -49,7 +49,9 @@ def run(settings: Settings) -> int:
     gathered = gather(settings)
     atlases = _atlases(settings, gathered)
     analyses, assumed = (
-        (asked, ()) if asked is not None else default_analyses(gathered.scans, settings.rescan)
+        (asked, ())
+        if asked is not None
+        else default_analyses(gathered.scans, settings.rescan, has_maps=len(gathered.images) > 0)
     )
     _say(
         f"{len(gathered.scans)} scans of {gathered.scans['participant_id'].nunique()} subjects, "

@@ -15,7 +15,7 @@ from bids_qsm.analyses import KINDS
 from bids_qsm.analyses.cohort import Selection
 from bids_qsm.errors import CommandLineError, UnreadableInputError
 from bids_qsm.numerics.registry import choose, options_of
-from bids_qsm.statistics.expressions import counted
+from bids_qsm.statistics.expressions import counted, listed
 from bids_qsm.statistics.regions import group_labels
 
 GROUP = "group"
@@ -133,7 +133,7 @@ def _checked_items(where: str, key: str, value: Any, default: Any) -> Any:
 
 
 def default_analyses(
-    scans: pd.DataFrame, rescan: Sequence[str] = ()
+    scans: pd.DataFrame, rescan: Sequence[str] = (), *, has_maps: bool = True
 ) -> tuple[tuple[Analysis, ...], tuple[str, ...]]:
     """Return the analyses that are made without a models file, and what was assumed.
 
@@ -143,20 +143,33 @@ def default_analyses(
         A row for each scan, with the columns of ``participants.tsv``.
     rescan : sequence of str
         Two sessions without a change in between, if there are such.
+    has_maps : bool
+        Whether there are maps in the atlas' space.
     """
     tables: list[dict[str, Any]] = []
     notes = []
     groups = sorted(group_labels(scans, GROUP).dropna().unique()) if GROUP in scans else []
     if len(groups) == 2:
-        covariates = [c for c in COVARIATES if c in scans and scans[c].nunique() > 1]
+        covariates = [c for c in COVARIATES if c in scans and _can_adjust(scans, c)]
+        ways = "by structure and by voxel" if has_maps else "by structure"
         adjusted = f", adjusted for {' and '.join(covariates)}" if covariates else ""
         notes.append(
             f"There is no models file: the column 'group' of participants.tsv has two levels "
-            f"({groups[0]}, {groups[1]}), which are compared by structure and by voxel{adjusted}."
+            f"({groups[0]}, {groups[1]}), which are compared {ways}{adjusted}."
         )
         tables.append({"name": "regions-by-group", "kind": "regions", "covariates": covariates})
-        tables.append({"name": "voxels-by-group", "kind": "voxelwise", "covariates": covariates})
-        tables[0]["title"], tables[1]["title"] = "Groups by structure", "Groups by voxel"
+        tables[0]["title"] = "Groups by structure"
+        if has_maps:
+            words = {"name": "voxels-by-group", "kind": "voxelwise", "covariates": covariates}
+            tables.append({**words, "title": "Groups by voxel"})
+        else:
+            notes.append("There are no maps in the atlas' space, so none are compared by voxel.")
+        left = [c for c in COVARIATES if c in scans and c not in covariates]
+        if left:
+            notes.append(
+                f"Not adjusted for {listed(left)}: all have one value, or one subject has a value "
+                "that no other has."
+            )
     else:
         found = f"has {counted(len(groups), 'level')}" if GROUP in scans else "is not there"
         notes.append(
@@ -168,6 +181,14 @@ def default_analyses(
         words = {"name": "reliability", "kind": "reliability", "sessions": list(rescan)}
         tables.append({**words, "title": title})
     return tuple(analysis_from(table) for table in tables), tuple(notes)
+
+
+def _can_adjust(scans: pd.DataFrame, column: str) -> bool:
+    """Whether a covariate varies, and no level of one of texts belongs to one subject alone."""
+    subjects = scans.drop_duplicates("participant_id")[column].dropna()
+    if pd.api.types.is_numeric_dtype(subjects):
+        return subjects.nunique() > 1
+    return subjects.nunique() > 1 and int(subjects.value_counts().min()) > 1
 
 
 def _selection(where: str, chosen: Mapping[str, Any]) -> Selection:

@@ -243,6 +243,18 @@ def test_default_analyses_say_what_they_assume(tiny: Tiny) -> None:
 
 
 @pytest.mark.usefixtures("small")
+def test_without_maps_structures_alone_are_compared(tiny: Tiny) -> None:
+    for path in tiny.out.glob("logs/*_record.json"):
+        record = json.loads(path.read_text())
+        record["outputs"] = [name for name in record["outputs"] if "_space-" not in name]
+        path.write_text(json.dumps(record))
+    assert run(tiny, models="") == 0
+    assert {p.name for p in (tiny.out / "group").iterdir()} == {"regions-by-group"}
+    page = html.unescape((tiny.out / "group.html").read_text())
+    assert "There are no maps in the atlas' space" in page
+
+
+@pytest.mark.usefixtures("small")
 def test_other_references_are_said_and_not_compared_by_voxel(tiny: Tiny) -> None:
     path = tiny.out / "logs" / "sub-02_ses-1_record.json"
     record = json.loads(path.read_text())

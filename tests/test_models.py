@@ -107,13 +107,24 @@ def scans(**columns: list) -> pd.DataFrame:
 
 def test_without_a_file_two_groups_are_compared() -> None:
     table = scans(group=["a", "b", "a", "b"], age=[30, 40, 50, None], sex=["F"] * 4)
-    (regions, voxels), (note,) = default_analyses(table)
+    (regions, voxels), (note, left) = default_analyses(table)
     assert (regions.kind, voxels.kind) == ("regions", "voxelwise")
     assert regions.options["covariates"] == voxels.options["covariates"] == ("age",)
     assert "two levels (a, b), which are compared by structure and by voxel, adjusted" in note
+    assert left.startswith("Not adjusted for sex: ")
     (regions, _), (note,) = default_analyses(scans(group=[1.0, 0.0, 1.0, None]))
     assert regions.options["covariates"] == ()
     assert "(0, 1), which are compared by structure and by voxel." in note
+
+
+def test_what_would_fail_is_left_out_of_the_defaults() -> None:
+    table = scans(group=["a", "b", "a", "b"], age=[30, 40, 50, 60], sex=["F", "M", "F", "F"])
+    (regions,), notes = default_analyses(table, has_maps=False)
+    assert regions.kind == "regions"
+    assert regions.options["covariates"] == ("age",)
+    assert "which are compared by structure, adjusted for age." in notes[0]
+    assert notes[1].startswith("There are no maps in the atlas' space")
+    assert notes[2].startswith("Not adjusted for sex: ")
 
 
 @pytest.mark.parametrize(
