@@ -20,6 +20,10 @@ from bids_qsm.report.record import FigureRecord, SeriesRecord
 from bids_qsm.report.references import REFERENCES, cited_keys
 from bids_qsm.report.series_tables import TableSection, table_sections
 from bids_qsm.report.templates import as_html, page_environment, png_uri, resource
+from bids_qsm.report.viewer import Viewer, library, viewer
+
+VIEWERS_BYTES = 24e6
+"""What pictures, viewers and NiiVue may take of a page, which is to stay below 25 MB."""
 
 NO_PHASE = (
     "This series has no phase: there is no field, no susceptibility map (χ) and nothing derived "
@@ -70,6 +74,7 @@ class SeriesView:
     checklist: tuple[ChecklistItem, ...]
     methods: Markup
     methods_markdown: str
+    viewer: Viewer | None
 
 
 def subject_page(subject: str, records: Sequence[SeriesRecord], output_dir: Path) -> str:
@@ -84,7 +89,14 @@ def subject_page(subject: str, records: Sequence[SeriesRecord], output_dir: Path
     output_dir : Path
         Folder that the records' paths start from.  A file that is missing is said on the page.
     """
-    views = [_view(record, place, output_dir) for place, record in enumerate(records, start=1)]
+    niivue = library()
+    pictures_bytes = sum(_picture_bytes(record, output_dir) for record in records)
+    room_bytes = (VIEWERS_BYTES - len(niivue) - pictures_bytes) / max(1, len(records))
+    views = [
+        _view(record, place, output_dir, viewer(record, output_dir, room_bytes))
+        for place, record in enumerate(records, start=1)
+    ]
+    has_viewer = any(view.viewer for view in views)
     cited = sorted({key for view in views for key in cited_keys(view.methods_markdown)})
     environment = page_environment()
     environment.globals.update(
@@ -95,8 +107,11 @@ def subject_page(subject: str, records: Sequence[SeriesRecord], output_dir: Path
         subject=subject,
         views=views,
         references=[(key, REFERENCES[key]) for key in cited],
-        style=resource("report.css"),
-        script=resource("report.js") + resource("tables.js"),
+        style=resource("report.css") + (resource("viewer.css") if has_viewer else ""),
+        niivue=niivue if has_viewer else None,
+        script=resource("report.js")
+        + resource("tables.js")
+        + (resource("viewer.js") if has_viewer else ""),
     )
 
 
@@ -110,7 +125,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s"
 
 
-def _view(record: SeriesRecord, place: int, output_dir: Path) -> SeriesView:
+def _view(record: SeriesRecord, place: int, output_dir: Path, live: Viewer | None) -> SeriesView:
     body = methods_body(record.steps, version=record.version, reference=record.reference)
     missing = [] if record.has_phase else [NO_PHASE]
     missing += [] if record.has_t1w else [NO_T1W]
@@ -127,6 +142,7 @@ def _view(record: SeriesRecord, place: int, output_dir: Path) -> SeriesView:
         methods_markdown=methods_text(
             record.steps, version=record.version, reference=record.reference
         ),
+        viewer=live,
     )
 
 
@@ -152,6 +168,12 @@ def _sections(
         )
         for place, heading in enumerate(headings, start=1)
     )
+
+
+def _picture_bytes(record: SeriesRecord, output_dir: Path) -> int:
+    """Return what a record's pictures take of the page: four letters for three bytes."""
+    paths = [output_dir / path for figure in record.figures for path in figure.paths]
+    return sum(4 * path.stat().st_size // 3 for path in paths if path.is_file())
 
 
 def _picture(output_dir: Path, path: str) -> Picture:

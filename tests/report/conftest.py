@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from bids_qsm.images import Image, encode_image
 from bids_qsm.report.figures import MAGNITUDE, mosaic
 from bids_qsm.report.record import (
     FigureRecord,
@@ -142,3 +145,56 @@ def output_dir(tmp_path: Path) -> Path:
     for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     return tmp_path
+
+
+@pytest.fixture
+def viewed_record(series_record: SeriesRecord) -> SeriesRecord:
+    """A record whose volumes lie in ``viewed_dir``, too."""
+    names = (
+        "Chimap",
+        "desc-preproc_T1w",
+        "space-T1w_Chimap",
+        "space-T1w_R2starmap",
+        "space-T1w_desc-preproc_FLAIR",
+        "space-T1w_atlas-DesikanKilliany_dseg",
+        "space-T1w_desc-lesions_dseg",
+        "space-T1w_label-brain_mask",
+    )
+    outputs = tuple(f"sub-01/ses-1/anat/sub-01_ses-1_{name}.nii.gz" for name in names)
+    return dataclasses.replace(series_record, outputs=outputs)
+
+
+@pytest.fixture
+def viewed_dir(viewed_record: SeriesRecord, output_dir: Path) -> Path:
+    """An output folder with volumes: a slightly turned head, stored from right to left."""
+    shape = (44, 48, 40)
+    turn = nib.eulerangles.euler2mat(0.1, 0.05, -0.07)
+    affine = nib.affines.from_matvec(turn @ np.diag((-3.0, 3.0, 3.0)))
+    affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) / 2 - 0.5)
+    mm = nib.affines.apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1))
+    x, y, z = np.moveaxis(mm, -1, 0)
+
+    def ball(*centre_mm: float, radius_mm: float = 9.0) -> NDArray[np.bool_]:
+        return ((mm - centre_mm) ** 2).sum(axis=-1) < radius_mm**2
+
+    brain = (x / 45) ** 2 + (y / 52) ** 2 + (z / 40) ** 2 < 1
+    labels = 11 * ball(-15, 8, 5) + 50 * ball(15, 8, 5) + 16 * ball(0, -15, -20)
+    lesions = 1 * ball(-20, -20, 15, radius_mm=6) + 2 * ball(25, 20, 10, radius_mm=5)
+    noise = np.random.default_rng(7).normal(size=shape)
+    chi = brain * (0.03 * noise + 0.1 * (labels > 0))
+    volumes = {
+        "Chimap": chi,
+        "R2starmap": brain * (20 + 3 * noise),
+        "T1w": 700.0 * brain + 100 * (y > 0) * brain + 10 * np.abs(noise),
+        "FLAIR": 300.0 * brain + 300 * (lesions > 0),
+        "DesikanKilliany_dseg": labels.astype(np.int16),
+        "lesions_dseg": lesions.astype(np.int16),
+        "mask": brain,
+    }
+    for path in viewed_record.outputs:
+        data = next(data for end, data in volumes.items() if path.endswith(f"{end}.nii.gz"))
+        if data.dtype == np.float64:
+            data = data.astype(np.float32)
+        (output_dir / path).parent.mkdir(parents=True, exist_ok=True)
+        (output_dir / path).write_bytes(encode_image(Image(data, affine)))
+    return output_dir
