@@ -61,8 +61,11 @@ TRIAD_LENGTH = 1 << 26
 """Three arrays of 256 MiB: more than a cache holds."""
 REPEATS, MORE_STEPS = 3, 4
 MARGIN_MM = 20.0
-R2STAR_WORK = {"log": 1, "exp": 4}
-"""For each echo: the log-linear fit, its curve for weights and for the noise level, two steps."""
+R2STAR_WORK = {"log": 1, "exp": 4, "root": 2}
+"""For each echo: the log-linear fit, its curve for weights and for the noise level, two steps.
+
+A step needs a root for the noise floor; its exponential only near the floor.
+"""
 COMPLEX_WORK = {"sin and cos": 1}
 """For each echo: one step from the linear fit."""
 

@@ -14,6 +14,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_qsm.numerics.elementary import exponential, logarithm, sine_and_versine
+
 _IN_CACHE = 4096
 _CHUNKS = 2048
 _TURN = np.float32(2 * np.pi)
@@ -33,28 +35,38 @@ def best_s(function: Callable[[], Any], repeats: int) -> float:
 @numba.njit(parallel=True, cache=True)
 def _exponentials(x, sums):  # type: ignore[no-untyped-def]
     for chunk in numba.prange(sums.size):
-        total = np.float32(0)
-        for value in x:
-            total += np.exp(value)
-        sums[chunk] = total
+        results = np.empty(x.size)
+        for i in range(x.size):
+            results[i] = exponential(x[i])
+        sums[chunk] = results[chunk]
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(parallel=True, cache=True, error_model="numpy")
 def _logarithms(x, sums):  # type: ignore[no-untyped-def]
     for chunk in numba.prange(sums.size):
-        total = np.float32(0)
-        for value in x:
-            total += np.log(value)
-        sums[chunk] = total
+        results = np.empty(x.size)
+        for i in range(x.size):
+            results[i] = logarithm(x[i])
+        sums[chunk] = results[chunk]
 
 
 @numba.njit(parallel=True, cache=True)
 def _sines(x, sums):  # type: ignore[no-untyped-def]
     for chunk in numba.prange(sums.size):
-        total = np.float32(0)
-        for value in x:
-            total += np.sin(value) + np.cos(value)
-        sums[chunk] = total
+        results = np.empty(x.size)
+        for i in range(x.size):
+            sine, versine = sine_and_versine(x[i])
+            results[i] = sine + versine
+        sums[chunk] = results[chunk]
+
+
+@numba.njit(parallel=True, cache=True, error_model="numpy")
+def _roots(x, sums):  # type: ignore[no-untyped-def]
+    for chunk in numba.prange(sums.size):
+        results = np.empty(x.size)
+        for i in range(x.size):
+            results[i] = x[i] / np.sqrt(1.0 + x[i] * x[i])
+        sums[chunk] = results[chunk]
 
 
 @numba.njit(parallel=True, cache=True, error_model="numpy")
@@ -70,13 +82,24 @@ def _coherences(x, sums):  # type: ignore[no-untyped-def]
         sums[chunk] = total
 
 
-LOOPS = {"exp": _exponentials, "log": _logarithms, "sin and cos": _sines, "coherence": _coherences}
-"""Single precision.  A coherence is what an edge needs: two wrapped steps and a ratio."""
+LOOPS = {
+    "exp": _exponentials,
+    "log": _logarithms,
+    "sin and cos": _sines,
+    "root": _roots,
+    "coherence": _coherences,
+}
+"""By vector instructions; a root goes with a quotient.
+
+A coherence, in single precision, is what an edge needs: two wrapped steps and a ratio.
+"""
 
 
 def seconds_each(operation: str, repeats: int) -> float:
     """Return what one of :data:`LOOPS` takes for each number, all threads at work."""
-    x = np.random.default_rng(0).uniform(0.1, 1.0, _IN_CACHE).astype(np.float32)
+    x = np.random.default_rng(0).uniform(0.1, 1.0, _IN_CACHE)
+    if operation == "coherence":
+        x = x.astype(np.float32)
     sums = np.empty(_CHUNKS, np.float32)
     return best_s(lambda: LOOPS[operation](x, sums), repeats) / (x.size * sums.size)
 
