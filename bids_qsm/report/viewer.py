@@ -126,7 +126,7 @@ def viewer(record: SeriesRecord, output_dir: Path, room_bytes: float) -> Viewer 
     Notes
     -----
     With a T1w image all lies on its grid, else on the grid of the series.  Needs the memory of the
-    volumes in float32, 0.2 GiB for a head at 1 mm.
+    volumes in float32, some 0.4 GiB for a head at 1 mm.
     """
     volumes = _load(record, output_dir)
     if volumes is None:

@@ -96,6 +96,7 @@ def test_rows_of_tables_move_the_crosshair_and_left_is_left(page: Browser) -> No
         row.querySelector("th button").click()
     """)
     page.wait("told().includes('Left Caudate')")
+    assert page.run("document.activeElement === canvas")
     assert page.run("where()[0]") < -5
     page.run("row.querySelector('th button').click()")
     page.wait("told().includes('Right Caudate')")

@@ -273,7 +273,7 @@ function makeViewer(section) {
 
   function open() {
     opened ??= start().then(() => true, (error) => {
-      said.textContent = `The viewer does not work in this browser: ${error.message}.`;
+      said.textContent = `The viewer does not work in this browser: ${error.message.replace(/\.*$/, "")}.`;
       return false;
     });
     return opened;
@@ -292,6 +292,7 @@ function makeViewer(section) {
     details.open = true;
     section.scrollIntoView({ block: "start" });
     if (await open()) {
+      canvas.focus({ preventScroll: true }); // the arrow keys are what comes next
       how();
     }
   }
