@@ -34,7 +34,16 @@ def sigma_from_residuals(squares: NDArray[np.floating], degrees_of_freedom: int)
     """
     if squares.size == 0:
         return 0.0
-    return float(np.sqrt(np.median(squares) / special.chdtri(degrees_of_freedom, 0.5)))
+    return float(np.sqrt(_median(squares) / special.chdtri(degrees_of_freedom, 0.5)))
+
+
+def _median(values: NDArray[np.floating]) -> float:
+    """Return the median; numpy's looks for NaN as well, in four times the time."""
+    middle = values.size // 2
+    ordered = np.partition(values, middle)
+    if values.size % 2:
+        return float(ordered[middle])
+    return 0.5 * (float(ordered[:middle].max()) + float(ordered[middle]))
 
 
 def misfit_limits(most_degrees_of_freedom: int, sigma: float) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from scipy import optimize
 
 from bids_qsm.numerics import field
 from bids_qsm.numerics.field import METHODS, linear, nonlinear, weighted_average
+from bids_qsm.numerics.field_blocks import fit_voxels
 from bids_qsm.numerics.geometry import Geometry
 
 EVEN = (0.004, 0.010, 0.016, 0.022, 0.028)
@@ -132,7 +133,7 @@ def test_more_steps_would_change_the_fit_by_less_than_a_hundredth_of_its_noise(s
     known = EVERYWHERE.ravel()
     data = field._listed(phase, magnitude, known.reshape(SHAPE))
     radians_per_hz = 2 * np.pi * np.asarray(EVEN)
-    found, _, information, _, squares, _ = field._fit_voxels(
+    found, _, information, _, squares, _ = fit_voxels(
         *data, radians_per_hz, np.zeros(known.size), True, 12
     )
     p, m = (array.reshape(-1, len(EVEN)).astype(float) for array in (phase, magnitude))
@@ -174,7 +175,7 @@ def test_blocks_give_what_a_fit_of_each_voxel_gives(n, free, rng):
     data[1][5, 1:], data[1][7, 3] = 0.0, 0.0
     indices = np.arange(0, 3 * n, 3) if n > 1 else np.array([5])
     turns = 2 * np.pi * np.asarray(UNEVEN)
-    fit = field._fit_voxels(*data, indices, turns, np.zeros(n), free, 12)
+    fit = fit_voxels(*data, indices, turns, np.zeros(n), free, 12)
     expected, squares = voxel_by_voxel(data[0][indices], data[1][indices], UNEVEN, free)
     off = np.abs(fit[0] - expected) * np.sqrt(fit[2])
     assert np.median(off) < 1e-4

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import special
 
 from bids_qsm.numerics.noise import (
     misfit_factor,
@@ -17,6 +18,13 @@ def test_residuals_show_the_noise_and_not_the_outliers(freedom, rng):
     squares[:500] = 1e6
     assert sigma_from_residuals(squares, freedom) == pytest.approx(2.5, rel=0.06)
     assert sigma_from_residuals(squares[:0], freedom) == 0
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 1000])
+def test_noise_is_that_of_the_median(n, rng):
+    squares = rng.chisquare(3, n)
+    expected = np.sqrt(np.median(squares) / special.chdtri(3, 0.5))
+    assert sigma_from_residuals(squares, 3) == pytest.approx(expected, rel=1e-12)
 
 
 def test_only_a_misfit_beyond_the_noise_counts(rng):
