@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,8 @@ def run(settings: Settings, worker: Worker | None = None) -> int:
     finished = [s for s in found.series if _is_finished(s, keys[s.name], settings.output_dir)]
     waiting = [s for s in found.series if s not in finished]
     outcomes = [] if settings.reports_only else _process(waiting, keys, settings, worker)
-    _write_pages(found.series, settings.output_dir)
+    made = {outcome.unit for outcome in outcomes}
+    _write_pages(found.series, None if settings.reports_only else made, settings.output_dir)
     return _summary(found, finished, outcomes, settings)
 
 
@@ -216,11 +217,18 @@ def _record(series: Series, output_dir: Path) -> SeriesRecord | None:
         return None  # of another version: the series is processed again
 
 
-def _write_pages(all_series: Sequence[Series], output_dir: Path) -> None:
+def _write_pages(
+    all_series: Sequence[Series], made: Collection[str] | None, output_dir: Path
+) -> None:
+    """Write the page of each subject of which a series was ``made``, or that has none yet."""
     from bids_qsm.report.pages import subject_page
 
     for subject in sorted({series.subject for series in all_series}):
-        records = [_record(s, output_dir) for s in all_series if s.subject == subject]
+        of_subject = [series for series in all_series if series.subject == subject]
+        is_new = made is None or any(series.name in made for series in of_subject)
+        if not is_new and (output_dir / report_path(subject)).exists():
+            continue
+        records = [_record(series, output_dir) for series in of_subject]
         done = [record for record in records if record is not None]
         if done:
             page = subject_page(subject, done, output_dir)

@@ -229,7 +229,11 @@ def test_finished_subjects_are_not_run_again_and_vanished_ones_are(
     chi = again / "sub-zz" / "anat" / "sub-zz_Chimap.nii.gz"
     before = chi.read_bytes()
     chi.unlink()
+    pages = [again / f"sub-{label}.html" for label in ("aa", "zz")]
+    for page in pages:
+        page.write_text("as it was")
     run(bids, again, "--participant-label", "aa", "sub-zz")
+    assert [page.read_text() == "as it was" for page in pages] == [True, False]
     said = capsys.readouterr().out
     assert "1 processed, 1 already done" in said
     assert chi.read_bytes() == before
