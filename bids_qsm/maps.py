@@ -10,6 +10,7 @@ from bids_qsm.numerics.geometry import Bool, Float32
 from bids_qsm.numerics.referencing import Referenced
 from bids_qsm.numerics.relaxometry import Relaxation
 from bids_qsm.numerics.separation import Sources
+from bids_qsm.numerics.series_quality import FitQuality, Value
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class TotalField:
     noise_hz: Float32
     quality: Float32
     mask: Bool
+    fit: FitQuality
     seconds: tuple[float, ...]
     warnings: tuple[str, ...]
 
@@ -75,7 +77,7 @@ class Maps:
     """All that was computed on the grid of a series; None where the input had no part for it.
 
     ``chi`` holds the published map first, then the one relative to the whole brain where that is
-    another.
+    another; ``acquired`` what was measured of the images.
     """
 
     magnitude: Image
@@ -90,3 +92,4 @@ class Maps:
     sources: Sources | None = None
     uncertainty: Uncertainty | None = None
     veins: Veins | None = None
+    acquired: tuple[Value, ...] = ()

@@ -67,6 +67,7 @@ from bids_qsm.numerics.referencing import reference_to
 from bids_qsm.numerics.registry import choose, options_of
 from bids_qsm.numerics.relaxometry import Relaxation
 from bids_qsm.numerics.separation import Sources
+from bids_qsm.numerics.series_quality import Value, echo_values, measure_fit
 from bids_qsm.numerics.veins import COARSEST_MM
 from bids_qsm.publication import publish
 from bids_qsm.report.record import StepRecord
@@ -128,6 +129,7 @@ def process_series(
         anatomy = align_anatomy(job, Image(magnitude, series.affine), signal_brain.mask)
         brain = choose_brain(job, signal_brain, anatomy)
         weighted = weight_by_susceptibility(job, echoes, brain)
+        acquired = measure_images(echoes, brain)
         total = map_field(job, echoes, magnitude, brain)
         relaxation = map_relaxation(job, echoes, brain, total)
         geometry = echoes.geometry
@@ -170,6 +172,7 @@ def process_series(
             sources=sources,
             uncertainty=spread,
             veins=found_veins,
+            acquired=acquired,
         )
         seconds = time.perf_counter() - started
         publish(job, maps, anatomy, structures, lesions, head, key, seconds)
@@ -233,6 +236,12 @@ def weight_by_susceptibility(job: Job, echoes: Echoes, brain: Bool) -> Weighted 
     return weighted
 
 
+def measure_images(echoes: Echoes, brain: Bool) -> tuple[Value, ...]:
+    """Measure the quality of the images themselves, before the phase is overwritten."""
+    voxel_mm = echoes.geometry.voxel_mm
+    return tuple(echo_values(echoes.magnitude, echoes.phase, echoes.te_s, brain, voxel_mm))
+
+
 def map_field(job: Job, echoes: Echoes, magnitude: Float32, brain: Bool) -> TotalField | None:
     """Map the total field: phase offset removed, unwrapped, fitted over the echoes, masked."""
     if echoes.phase is None:
@@ -269,12 +278,13 @@ def fit_total_field(
     fitted = fit(unwrapped, echoes.magnitude, te_s, brain, geometry, **fit_options)
     times.append(time.perf_counter())
     mask = cut(brain, quality, magnitude, geometry, **cut_options)
+    measured = measure_fit(unwrapped, fitted, te_s, mask)
     times.append(time.perf_counter())
     seconds = tuple(later - earlier for earlier, later in pairwise(times))
     warnings = corrected.warnings
     if offset is coils.off:
         warnings += coils.left_in(fitted.phase0_rad, mask)
-    return TotalField(fitted.field_hz, fitted.noise_hz, quality, mask, seconds, warnings)
+    return TotalField(fitted.field_hz, fitted.noise_hz, quality, mask, measured, seconds, warnings)
 
 
 def map_relaxation(

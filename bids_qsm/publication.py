@@ -30,6 +30,15 @@ from bids_qsm.morphometry import Lesions, Morphometry, check_structures, with_va
 from bids_qsm.numerics.geometry import hz_per_ppm
 from bids_qsm.numerics.regions import region_statistics, statistics_without
 from bids_qsm.numerics.relaxometry import t2star_s
+from bids_qsm.numerics.segmentation_quality import failures
+from bids_qsm.numerics.series_quality import (
+    chi_values,
+    field_values,
+    judged,
+    local_values,
+    mask_values,
+    metrics_table,
+)
 from bids_qsm.report.record import (
     FigureRecord,
     ReferenceRecord,
@@ -128,7 +137,7 @@ def publish(
         staging.release()
         write_maps(writer, maps)
         staging.release()
-        tables: list[TableRecord] = []
+        tables = [write_quality(writer, maps)]
         checks = check_structures(job, maps, anatomy, structures, head)
         if anatomy is not None:
             write_anatomy(writer, maps, anatomy)
@@ -209,6 +218,27 @@ def write_maps(writer: Writer, maps: Maps) -> None:
     if maps.weighted is not None:
         writer.image("swi", like(maps.weighted.swi))
         writer.image("minip", like(maps.weighted.minip))
+
+
+def write_quality(writer: Writer, maps: Maps) -> TableRecord:
+    """Write the metrics of the series; what is out of its range is a warning."""
+    job, values, ppm_hz = writer.job, list(maps.acquired), hz_per_ppm(maps.b0_t)
+    if maps.total is not None:
+        values += maps.total.fit.values()
+        values += field_values(maps.total.field_hz, maps.total.noise_hz, maps.total.mask)
+    if maps.local is not None:
+        values += mask_values(maps.local, maps.brain)
+        if job.settings.processing.background.name != "none":
+            values += local_values(maps.local, ppm_hz)
+        if maps.chi:
+            chosen, geometry = maps.chi[0], maps.local.geometry
+            # of the two regions the second is the whole brain; a structure by name is no fluid
+            is_fluid = len(maps.chi) > 1 and job.settings.processing.reference == "auto"
+            fluid = chosen.voxels if is_fluid else None
+            values += chi_values(chosen.result.chi_ppm, maps.local.mask, fluid, geometry)
+    checks = judged(values, ppm_hz)
+    job.journal.warn(*failures(checks))
+    return write_table(writer, "series_quality", metrics_table(checks))
 
 
 def write_anatomy(writer: Writer, maps: Maps, anatomy: Anatomy) -> None:

@@ -321,6 +321,14 @@ OUTPUTS: Mapping[str, Output] = {
         per_atlas=True,
         in_schema=False,
     ),
+    "series_quality": Output(
+        "stats",
+        "Quality of the images, the field and the susceptibility of the series: what was found, "
+        "what is expected, and whether it fits.",
+        entities=(("desc", "quality"),),
+        extension=".tsv",
+        in_schema=False,
+    ),
     "morphometry": Output(
         "stats",
         "Volumes of tissues and lesions, and thickness of the cortex.",

@@ -53,6 +53,18 @@ QUALITY_COLUMNS = {
     "sentence": "The same in words.",
 }
 
+SERIES_QUALITY_COLUMNS = {
+    "check": "What was measured.",
+    "name": "Part of the data that it was measured in.",
+    "value": "What was found; n/a where it cannot be measured.",
+    "low": "Least value that is expected; n/a where there is none.",
+    "high": "Largest value that is expected; n/a where there is none.",
+    "units": "Units of value, low and high.",
+    "direction": "Which values are bad: high, low or both.",
+    "passed": "Whether the value is as expected; n/a where it cannot be measured.",
+    "sentence": "The same in words.",
+}
+
 LESION_COLUMNS = {
     "index": "Number of the lesion in the labels of lesions, the largest first.",
     "volume_mm3": "Volume.",
@@ -73,6 +85,7 @@ LESION_COLUMNS = {
 TABLE_COLUMNS = {
     "stats": STATISTICS_COLUMNS,
     "quality": QUALITY_COLUMNS,
+    "series_quality": SERIES_QUALITY_COLUMNS,
     "morphometry": MORPHOMETRY_COLUMNS,
     "lesion_table": LESION_COLUMNS,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numba import njit, prange
@@ -164,12 +164,26 @@ def looks_high_pass_filtered(
     ----------
     Haacke et al. 2004, 10.1002/mrm.20198 (the filter).
     """
-    extremes = {int(np.argmin(te_s)), int(np.argmax(te_s))}
-    for echo in extremes:
+    spreads = _large_scale_spreads_rad(phase, magnitude, te_s, mask)
+    return all(spread <= _FILTERED_SPREAD_RAD for spread in spreads)
+
+
+def large_scale_spread_rad(
+    phase: Float32, magnitude: Float32, te_s: Sequence[float], mask: Bool | None = None
+) -> float:
+    """Return the larger circular standard deviation of the large scales, of first and last echo.
+
+    Parameters are those of :func:`looks_high_pass_filtered`, which has a bound for it.
+    """
+    return max(_large_scale_spreads_rad(phase, magnitude, te_s, mask))
+
+
+def _large_scale_spreads_rad(
+    phase: Float32, magnitude: Float32, te_s: Sequence[float], mask: Bool | None
+) -> Iterator[float]:
+    for echo in sorted({int(np.argmin(te_s)), int(np.argmax(te_s))}):
         strength = magnitude[..., echo] if mask is None else magnitude[..., echo] * mask
-        if _large_scale_spread_rad(phase[..., echo], strength) > _FILTERED_SPREAD_RAD:
-            return False
-    return True
+        yield _large_scale_spread_rad(phase[..., echo], strength)
 
 
 def _large_scale_spread_rad(phase: Float32, magnitude: Float32) -> float:

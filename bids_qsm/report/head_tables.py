@@ -19,7 +19,9 @@ from bids_qsm.report.tables import (
 
 LESIONS_NEEDED = ("index", "volume_mm3", "location", "lobe", "ventricle_distance_mm")
 MEASURES_NEEDED = ("name", "hemisphere", "measure", "value", "units", "normalised", "source")
-CHECKS_NEEDED = ("check", "name", "hemisphere", "value", "low", "high", "units", "passed")
+SERIES_CHECKS_NEEDED = ("check", "name", "value", "low", "high", "units", "passed")
+CHECKS_NEEDED = (*SERIES_CHECKS_NEEDED, "hemisphere")
+NOT_MEASURED = "n/a"
 SIDES = {"L": "left", "R": "right", "B": "both"}
 LESION = "lesion"
 """In the name of a measure: it belongs to the lesions."""
@@ -138,10 +140,10 @@ def measure_table(rows: Rows, measure: str) -> Table:
     )
 
 
-def check_table(rows: Rows) -> Table:
-    """Lay out the checks of labels, those that failed first."""
+def check_table(rows: Rows, of: str = "Structure") -> Table:
+    """Lay out checks, those that failed first; ``of`` says what each is a check of."""
     columns = (
-        Column("Structure", is_text=True),
+        Column(of, is_text=True),
         Column("Found"),
         Column("Expected", is_text=True),
         Column("Verdict", is_text=True),
@@ -151,17 +153,19 @@ def check_table(rows: Rows) -> Table:
 
 
 def has_passed(row: dict[str, str]) -> bool:
-    """Return whether a check passed."""
-    return row["passed"].lower() == "true"
+    """Return whether a check passed, or could not be made."""
+    return row["passed"].lower() != "false"
 
 
 def _check(row: dict[str, str]) -> Row:
     units = "" if row["units"] == "n/a" else row["units"]
-    side = row["hemisphere"]
+    side = row.get("hemisphere", "B")
     structure = row["name"] if side == "B" else f"{row['name']}, {SIDES.get(side, side)}"
     value = number(row, "value")
     found = Cell(f"{_short(value)} {units}".rstrip(), value) if math.isfinite(value) else Cell(NONE)
     verdict = Cell("passed", mark="passed") if has_passed(row) else Cell("failed", mark="failed")
+    if row["passed"] == NOT_MEASURED:
+        verdict = Cell(NONE)
     expected = _range(number(row, "low"), number(row, "high"), units)
     return Row(row["check"], ((Cell(structure),), (found,), (Cell(expected),), (verdict,)))
 

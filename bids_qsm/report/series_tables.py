@@ -11,6 +11,7 @@ from bids_qsm.report.head_tables import (
     CHECKS_NEEDED,
     LESIONS_NEEDED,
     MEASURES_NEEDED,
+    SERIES_CHECKS_NEEDED,
     check_table,
     has_passed,
     lesion_table,
@@ -34,6 +35,7 @@ LOAD = "Number and volume of the lesions of each place."
 VOLUMES = "Volumes of tissues and structures."
 THICKNESS = "Mean thickness of the cortex and of its lobes."
 CHECKS = "What was found in the labels, and what is expected of an adult's head."
+SERIES_CHECKS = "What was found in the images and the maps, and what is expected of a usable scan."
 MEANS = "Mean ± standard deviation over the voxels of each structure."
 PARTIAL = "† less than 90 % of the structure lies where the map is known."
 NO_VEINS = "No voxel of a vein was found in a structure: without veins all values are the same."
@@ -109,8 +111,10 @@ def table_sections(record: SeriesRecord, key: str, output_dir: Path) -> tuple[Ta
     summary = _zero(record.reference) if regions else ()
     regions = regions or [TableBlock(missing=NO_TABLE)]
     sections = [TableSection(f"{key}-table", "Regional values", tuple(regions), summary)]
+    data = blocks("series_quality", SERIES_CHECKS_NEEDED, _series_check_block)
+    quality = [TableSection(f"{key}-quality", "Data checks", tuple(data))] if data else []
     if not record.has_t1w:
-        return tuple(sections)
+        return (*sections, *quality)
     lesions = blocks("lesion_table", LESIONS_NEEDED, _lesion_block)
     if lesions:
         lesions += blocks("morphometry", MEASURES_NEEDED, _load_block)
@@ -127,7 +131,7 @@ def table_sections(record: SeriesRecord, key: str, output_dir: Path) -> tuple[Ta
     ):
         shown = tuple(found) or (TableBlock(missing=missing),)
         sections.append(TableSection(f"{key}-{name}", heading, shown))
-    return tuple(sections)
+    return (*sections, *quality)
 
 
 def _read(
@@ -187,12 +191,20 @@ def _thickness_block(rows: Rows, of: TableRecord) -> TableBlock:
 
 
 def _check_block(rows: Rows, of: TableRecord) -> TableBlock:
+    return _checks(rows, of, check_table(rows), CHECKS)
+
+
+def _series_check_block(rows: Rows, of: TableRecord) -> TableBlock:
+    return _checks(rows, of, check_table(rows, "Measured in"), SERIES_CHECKS)
+
+
+def _checks(rows: Rows, of: TableRecord, table: Table, caption: str) -> TableBlock:
     failed = tuple(row.get("sentence", "") for row in rows if not has_passed(row))
     said = f"{len(failed)} of {len(rows)} checks failed." if failed else ""
     return TableBlock(
         of.atlas or "",
-        check_table(rows),
-        CHECKS,
+        table,
+        caption,
         of.path,
         summary=(said or f"All {len(rows)} checks passed.",),
         failures=failed,

@@ -125,3 +125,29 @@ def test_a_broken_table_does_not_stop_the_others(
         "The table quality.tsv cannot be read: it has no column 'check'."
     )
     assert found["s1-tissues"].blocks[0].table is not None
+
+
+def test_checks_of_the_data_are_shown_with_and_without_a_t1w(
+    series_record: SeriesRecord, bare_record: SeriesRecord, output_dir: Path
+) -> None:
+    (output_dir / "series.tsv").write_text(
+        "check\tname\tvalue\tlow\thigh\tunits\tdirection\tpassed\tsentence\n"
+        "signal to noise\tfirst echo\t5\t10\tn/a\tn/a\tlow\tFalse\tFirst echo: noisy.\n"
+        "streak index\tsusceptibility\tn/a\tn/a\t2\tn/a\thigh\tn/a\tNot measured.\n"
+        "phase noise\tfirst echo\t0.02\tn/a\t0.1\trad\thigh\tTrue\tAs expected.\n",
+        encoding="utf-8",
+    )
+    for record in (series_record, bare_record):
+        tables = (*record.tables, TableRecord("series_quality", "series.tsv"))
+        found = sections(dataclasses.replace(record, tables=tables), output_dir)
+        assert list(found)[-1] == "s1-quality"
+        (block,) = found["s1-quality"].blocks
+        assert block.summary == ("1 of 3 checks failed.",)
+        assert block.failures == ("First echo: noisy.",)
+        assert block.table is not None
+        verdicts = [(row.name, row.cells[-1][0].text) for row in block.table.rows]
+        assert verdicts == [
+            ("signal to noise", "failed"),
+            ("streak index", "–"),
+            ("phase noise", "passed"),
+        ]

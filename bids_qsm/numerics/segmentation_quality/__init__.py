@@ -93,5 +93,5 @@ def failures(checks: Sequence[Check], atlas: str = "") -> tuple[str, ...]:
     return tuple(
         f"{atlas}: {check.sentence}" if atlas and check.name != "brain" else check.sentence
         for check in checks
-        if not check.passed
+        if check.passed is False
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Check:
-    """One check of a segmentation.
+    """One check of a segmentation or a series.
 
     Attributes
     ----------
@@ -20,7 +20,8 @@ class Check:
     value, low, high : float
         What was found and what is expected; a bound may be infinite.
     units : str
-    passed : bool
+    passed : bool or None
+        None where it could not be measured.
     sentence : str
         For the report.
     """
@@ -32,7 +33,7 @@ class Check:
     low: float
     high: float
     units: str
-    passed: bool
+    passed: bool | None
     sentence: str
 
 
