@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from bids_qsm.analyses.cohort import Selection
 from bids_qsm.bids.naming import OUTPUTS, Output, output_path
 from bids_qsm.bids.sidecars import TABLE_COLUMNS
 from bids_qsm.numerics.registry import options_of
+from bids_qsm.numerics.series_quality import METRICS, Metric
 from bids_qsm.participant import METHODS
 from bids_qsm.presets import PRESETS
 from bids_qsm.settings import REFERENCES, Processing
@@ -36,6 +38,12 @@ STEPS = {
 """What each step does, in the order of the run."""
 
 
+METRICS_HEAD = """
+## What `series_quality` measures
+
+| check | expected | |
+|---|---|---|
+"""
 OUTPUTS_HEAD = """\
 # Outputs
 
@@ -176,7 +184,16 @@ def outputs_page() -> str:
         + "".join(f"| `{name}` | {text} |\n" for name, text in columns.items())
         for key, columns in TABLE_COLUMNS.items()
     ]
-    return "".join([OUTPUTS_HEAD, *rows, *tables])
+    return "".join([OUTPUTS_HEAD, *rows, *tables, METRICS_HEAD, *map(_metric, METRICS.values())])
+
+
+def _metric(metric: Metric) -> str:
+    """Return the row of a metric; no cell may hold a bar."""
+    units = "ppm of B0" if metric.of_b0 else metric.units
+    bounds = (("at least", metric.low), ("at most", metric.high))
+    expected = ", ".join(f"{word} {bound:g}" for word, bound in bounds if math.isfinite(bound))
+    reason = metric.reason.replace("|k|", "k")
+    return f"| {metric.title} | {expected} {units}".rstrip() + f" | {reason} |\n"
 
 
 def _names(key: str, row: Output) -> Iterator[str]:

@@ -125,7 +125,7 @@ METRICS = {
         "the head moved or pulsed, or the image is folded",
         "Mean magnitude of the air beside the head along an axis, less that of the corners, over "
         "the brain's median (Giannelli et al. 2010, 10.1120/jacmp.v11i4.3237, for any ghost). "
-        "A ghost of a tenth of the head has 0.03 to 0.05; scans without have less than 0.01.",
+        "A ghost of a tenth of the head has 0.03 to 0.04; simulated heads have less than 0.01.",
     ),
     "phase_span": Metric(
         "span of the phase over one turn",
@@ -151,8 +151,8 @@ METRICS = {
         0.15,
         _NONE,
         "the phase looks high-pass filtered, as for SWI: most of the susceptibility is gone",
-        "Circular standard deviation of the smoothed complex image; heads have 0.3 and more, "
-        "filtered ones 0.07 and less (see looks_high_pass_filtered).",
+        "Circular standard deviation of the smoothed complex image; heads have 0.2 and more, "
+        "filtered ones 0.08 and less (see looks_high_pass_filtered).",
     ),
     "clipping": Metric(
         "voxels at the largest magnitude",
@@ -178,8 +178,8 @@ METRICS = {
         0.7,
         _NONE,
         "a slice lost its signal: motion, a spike, or a damaged file",
-        "Least ratio, over axes and echoes, of a slice's median magnitude in the brain to the mean "
-        "of those before and after it. Anatomy changes it by less than 20 %.",
+        "Least ratio, over axes and first and last echo, of a slice's mean magnitude in the "
+        "brain to that of the slices before and after it. Anatomy changes it by less than 10 %.",
     ),
     "echo_rise": Metric(
         "largest rise of the signal from echo to echo",
@@ -214,7 +214,7 @@ METRICS = {
         2.0,
         "background field was left at the brain's edge",
         "Median distance of the local field from its median in the outer 5 mm over that of the "
-        "rest: some voxels beside air would rule a root mean square. Simulated heads have 0.4 to "
+        "rest: some voxels beside air would rule a root mean square. Simulated heads have 0.1 to "
         "1.6; background falls off inward, and gives more.",
     ),
     "local_field": Metric(
@@ -245,7 +245,7 @@ METRICS = {
         0.05,
         "the region is not fluid alone, or the map is noisy or shaded",
         "Standard deviation in the fluid that is the reference. Fluid has one susceptibility; "
-        "0.05 ppm are two to five times what maps at 3 T have there.",
+        "in simulated heads it has 0.003 to 0.025 ppm.",
     ),
     "field_range": Metric(
         "range of the field in the brain",
