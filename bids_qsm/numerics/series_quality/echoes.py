@@ -179,7 +179,7 @@ def _clipped(first: Float32, brain: Bool) -> float:
 
 
 def _darkest_slice(magnitude: Float32, brain: Bool) -> float:
-    """Return the least ratio of a slice's magnitude to its neighbours', over axes and two echoes."""
+    """Return the least ratio of a slice's magnitude to its neighbours', over axes and echoes."""
     least = np.nan
     for axis in range(3):
         others = tuple({0, 1, 2} - {axis})
