@@ -35,7 +35,7 @@ COARSEST_MM = 4.0
 GROWTH = 1.08
 UNKNOWN = -32768
 """Stored where a map has no value: below any window, so that it is black."""
-LIBRARY = "niivue/niivue.umd.js"
+LIBRARY = "niivue/niivue.umd.js.gz"
 FIRST_HUE = 0.52  # lesions are red
 HUE_STEP = 0.381966  # of the golden section: neighbours in a table differ the most
 
@@ -155,7 +155,7 @@ def viewer(record: SeriesRecord, output_dir: Path, room_bytes: float) -> Viewer 
 def library() -> str:
     """Return NiiVue as the page holds it: packed, in letters that HTML has no meaning for."""
     path = resources.files("bids_qsm") / "resources" / "report" / LIBRARY
-    return _letters(gzip.compress(path.read_bytes(), 9, mtime=0))
+    return _letters(path.read_bytes())
 
 
 def _letters(content: bytes) -> str:
