@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import colorsys
-import gzip
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
