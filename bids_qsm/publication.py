@@ -295,6 +295,8 @@ def write_lesions(writer: Writer, lesions: Lesions, table: pd.DataFrame) -> Tabl
         if space is None or space in writer.job.settings.output_spaces:
             writer.image("lesion_mask", labels.like(labels.data > 0), space=space)
             writer.image("lesion_dseg", labels, space=space)
+    if lesions.flair is not None and "T1w" in writer.job.settings.output_spaces:
+        writer.image("flair", lesions.flair, space="T1w")
     if lesions.enhancing is not None and "T1w" in writer.job.settings.output_spaces:
         enhancing = lesions.enhancing
         writer.image("enhancing_mask", enhancing.like(enhancing.data > 0), space="T1w")

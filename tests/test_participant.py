@@ -431,11 +431,14 @@ def wide_field(chi: np.ndarray, geometry: Geometry) -> np.ndarray:
 
 @pytest.mark.slow
 def test_whole_job_with_a_t1w(tmp_path, capsys) -> None:
-    out = tmp_path / "out"
+    bids, out = tmp_path / "bids", tmp_path / "out"
+    shutil.copytree(EXAMPLES, bids)
+    t1w = bids / "sub-02" / "anat" / "sub-02_T1w.nii.gz"
+    shutil.copy(t1w, t1w.with_name("sub-02_FLAIR.nii.gz"))  # the lesions are given: any image does
     write_lesion_mask(tmp_path / "masks")
     words = ("--participant-label", "02", "--nprocs", "2", "--with", "separation")
     more = ("--atlas", "default", "--atlas", "CIT168", "-d", f"lesions={tmp_path / 'masks'}")
-    assert run(EXAMPLES, out, *words, *more) == 0
+    assert run(bids, out, *words, *more) == 0
     assert not list(out.glob(".*work*")) + list(out.glob(".staging*"))
     validate(out)
     record = record_from_json((out / "logs" / "sub-02_record.json").read_text())
@@ -461,7 +464,7 @@ def test_whole_job_with_a_t1w(tmp_path, capsys) -> None:
     assert "Consensus" in page
     assert all(f'id="s1-{part}"' in page for part in ("lesions", "tissues", "checks"))
     assert json.loads((out / "atlas-CIT168_dseg.json").read_text())["hemisphere"]["Description"]
-    assert main([str(EXAMPLES), str(out), "group"]) == 0
+    assert main([str(bids), str(out), "group"]) == 0
     group = pd.read_csv(out / "group_regions.tsv", sep="\t", keep_default_na=False)
     assert set(group["participant_id"]) == {"sub-02"}
     assert group["group"].unique().tolist() == ["control"]
@@ -499,6 +502,10 @@ def assert_anatomy_is_measured(out: Path) -> None:
     assert chi[[name for name in chi.index if "globus pallidus" in name]].min() > 0.03
     quality = pd.read_csv(anat / "sub-02_atlas-HarvardOxford_desc-quality_stats.tsv", sep="\t")
     assert quality["passed"].mean() > 0.9
+    of_series = pd.read_csv(anat / "sub-02_desc-quality_stats.tsv", sep="\t")
+    assert not of_series["sentence"][of_series["passed"] == False].tolist()  # noqa: E712 - or n/a
+    flair = load_image(anat / "sub-02_space-T1w_desc-preproc_FLAIR.nii.gz")
+    assert flair.shape == load_image(anat / "sub-02_desc-preproc_T1w.nii.gz").shape
     shares = [load_image(anat / f"sub-02_space-T1w_label-{t}_probseg.nii.gz").data for t in TISSUES]
     total = np.sum(shares, axis=0)
     assert total[total > 0] == pytest.approx(1, abs=0.03)

@@ -240,6 +240,15 @@ OUTPUTS: Mapping[str, Output] = {
         skull_stripped=False,
         steps=("t1w",),
     ),
+    "flair": Output(
+        "FLAIR",
+        "FLAIR image on the T1w image's grid, as lesions are found in it.",
+        entities=(("desc", "preproc"),),
+        units="arbitrary",
+        spaces=("T1w",),
+        skull_stripped=False,
+        steps=("lesions",),
+    ),
     "dseg": Output(
         "dseg",
         "Structures of the atlas.",
