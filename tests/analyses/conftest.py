@@ -22,7 +22,7 @@ def cohort(tiny: Tiny, tmp_path_factory) -> Cohort:
     return cohort_of(tiny, tmp_path_factory.mktemp("work"))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)  # others' tests run between those of two modules
 def pictures_are_small() -> Iterator[None]:
     """Paint no figure: that takes most of the time of an analysis."""
     with small_pictures():
