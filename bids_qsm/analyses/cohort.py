@@ -11,11 +11,11 @@ import pandas as pd
 from bids_qsm.anatomy.atlases import Atlas
 from bids_qsm.report.tables import without_side
 from bids_qsm.statistics import expressions
+from bids_qsm.statistics.collection import KEYS
 from bids_qsm.statistics.expressions import counted, listed
 from bids_qsm.statistics.hemispheres import bilateral_means, sides
 from bids_qsm.statistics.regions import group_labels
 
-KEYS = ["participant_id", "session_id", "series"]
 NO_STRUCTURES = ("ventricle", "white matter", "cortex", "brain stem", "brain-stem")
 NO_STRUCTURES += ("hippocampus", "amygdala")
 """Words in names of what an atlas of deep grey matter has besides."""
@@ -37,8 +37,8 @@ class Cohort:
         ``column, name, hemisphere, measure, units, reference`` of each outcome.
     images : DataFrame
         ``participant_id, session_id, series, measure, path`` of the maps in the atlas' space.
-    atlases : mapping of str to str
-        What to load each atlas by, by its name.
+    atlases : mapping of str to Atlas
+        By name, the first one first.
     reference : str
         What susceptibility is relative to.
     work_dir : Path

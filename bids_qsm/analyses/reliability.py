@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from bids_qsm.analyses.cohort import (
-    KEYS,
     Cohort,
     check_there,
     session_ids,
@@ -16,9 +15,10 @@ from bids_qsm.analyses.cohort import (
     with_value,
 )
 from bids_qsm.analyses.result import Result, ResultChart, ResultMap, ResultTable
-from bids_qsm.analyses.stacks import Stack, stack_maps
+from bids_qsm.analyses.stacks import UNITS, Stack, stack_maps
 from bids_qsm.report.group_agreement_charts import bland_altman
 from bids_qsm.report.group_style import quantity_of, structure_labels
+from bids_qsm.statistics.collection import KEYS
 from bids_qsm.statistics.expressions import counted, listed
 from bids_qsm.statistics.pairs import side_by_side
 from bids_qsm.statistics.regions import group_labels
@@ -194,7 +194,7 @@ def _by_voxel(
     structures = pd.DataFrame(
         {"index": list(stack.joined.names), "name": list(stack.joined.names.values())}
     )
-    quantity = quantity_of(measure, "ppm" if measure == "Chimap" else "1/s")
+    quantity = quantity_of(measure, UNITS[measure])
     table = by_label(voxels, stack.joined.labels, structures)
     table = table.assign(measure=measure, units=quantity.units)
     shown = ("name", "units", "n_voxels", "mean", "mad", "mad_percent", "mad_percent_of_mean")

@@ -23,6 +23,8 @@ from bids_qsm.statistics.clusters import Regions
 from bids_qsm.statistics.expressions import counted
 
 FWHM_PER_SD = 2.3548
+UNITS = {"Chimap": "ppm", "R2starmap": "1/s"}
+"""Of the maps, by measure."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bids_qsm.analyses.result import ResultChart, ResultMap, ResultTable
-from bids_qsm.analyses.stacks import Stack
+from bids_qsm.analyses.stacks import UNITS, Stack
 from bids_qsm.analyses.voxel_inference import ALPHA, Inference, Model
 from bids_qsm.anatomy.grids import on_grid
 from bids_qsm.anatomy.template import load_template
@@ -16,7 +16,6 @@ from bids_qsm.statistics.clusters import cluster_table, significant_by_region
 from bids_qsm.statistics.glm import ContrastMap, false_discovery_q, p_values
 from bids_qsm.statistics.permutation import PermutationTest
 
-UNITS = {"Chimap": "ppm", "R2starmap": "1/s"}
 PEAK = ("peak_statistic", "peak_x_mm", "peak_y_mm", "peak_z_mm")
 
 

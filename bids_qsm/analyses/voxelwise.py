@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bids_qsm.analyses.cohort import KEYS, Cohort, one_scan_each, with_labels
+from bids_qsm.analyses.cohort import Cohort, one_scan_each, with_labels
 from bids_qsm.analyses.result import Result, ResultChart, ResultMap, ResultTable
 from bids_qsm.analyses.stacks import not_measured, stack_maps
 from bids_qsm.analyses.voxel_inference import (
@@ -16,6 +16,7 @@ from bids_qsm.analyses.voxel_inference import (
     weights_of,
 )
 from bids_qsm.analyses.voxel_outputs import charts_of, maps_of, tables_of
+from bids_qsm.statistics.collection import KEYS
 from bids_qsm.statistics.expressions import counted, listed
 from bids_qsm.statistics.glm import fit_voxels
 from bids_qsm.statistics.glm import test_contrast as tested

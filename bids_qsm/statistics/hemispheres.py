@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from bids_qsm.statistics.collection import KEYS
 from bids_qsm.statistics.expressions import counted, listed
 
-SUBJECT_KEYS = ["participant_id", "session_id", "series"]
+SUBJECT_KEYS = KEYS
 OUTCOME_KEYS = ["atlas", "measure", "units", "reference", "hemisphere", "name"]
 
 _SIDES = {"l": "L", "left": "L", "lh": "L", "r": "R", "right": "R", "rh": "R"}
