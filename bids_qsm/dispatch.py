@@ -80,8 +80,8 @@ def prepare_worker(settings: Settings) -> None:
     """
     import numpy as np
 
+    from bids_qsm.choices import planned_steps
     from bids_qsm.numerics.distance import distance_mm
-    from bids_qsm.participant import planned_steps
 
     planned_steps(settings)
     distance_mm(np.zeros((1, 1, 1), np.bool_), (1.0, 1.0, 1.0))
@@ -92,7 +92,7 @@ def _check_methods(settings: Settings, worker: Worker | None) -> None:
     if worker is not None:
         worker.await_preparation()
     else:
-        from bids_qsm.participant import planned_steps
+        from bids_qsm.choices import planned_steps
 
         planned_steps(settings)
 
@@ -114,7 +114,7 @@ def _check_atlases(settings: Settings) -> None:
 
 
 def _methods_text(settings: Settings) -> str:
-    from bids_qsm.participant import planned_steps
+    from bids_qsm.choices import planned_steps
     from bids_qsm.report.methods import methods_text
 
     return methods_text(planned_steps(settings))
@@ -236,7 +236,7 @@ def _write_pages(
 
 
 def _dry_run(found: Found, settings: Settings) -> str:
-    from bids_qsm.participant import planned_steps
+    from bids_qsm.choices import planned_steps
 
     steps = ", ".join(f"{step.name} ({step.method})" for step in planned_steps(settings))
     lines = [f"{len(found.series)} series would be processed:"]

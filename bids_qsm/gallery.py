@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from bids_qsm.anatomy.template import load_template
 from bids_qsm.anatomy.tissues import LABELS, NAMES
+from bids_qsm.clinical.case import Finding
 from bids_qsm.labelling import Anatomy, Structures
 from bids_qsm.maps import Maps
 from bids_qsm.morphometry import Lesions, Morphometry
 from bids_qsm.numerics.geometry import hz_per_ppm
 from bids_qsm.report import figures
 from bids_qsm.report.figures import Labels, Scale, mosaic, registration_pair
+from bids_qsm.report.picture import Picture
 from bids_qsm.report.tables import without_side
 
 PARAMAGNETIC = Scale("χ (ppm)", 0.0, 0.15, inside_only=True)
@@ -23,23 +24,13 @@ CHI_SD = Scale("SD of χ (ppm)", lower=0.0, colours="inferno", inside_only=True)
 SWI = Scale("signal (arbitrary units)", lower=0.0, inside_only=True)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture, or two to be looked at in turn: ``images`` holds file suffix and PNG bytes."""
-
-    section: str
-    what: str
-    title: str
-    caption: str
-    images: tuple[tuple[str, bytes], ...]
-
-
 def draw(
     maps: Maps,
     anatomy: Anatomy | None,
     structures: Sequence[Structures],
     lesions: Lesions | None,
     head: Morphometry | None,
+    findings: Sequence[Finding],
 ) -> list[Picture]:
     """Return all pictures of a series, in the order of the report."""
     return [
@@ -57,6 +48,7 @@ def draw(
         ),
         *(_tissues(anatomy, head) if anatomy is not None and head is not None else ()),
         *(_lesions(anatomy, lesions) if anatomy is not None and lesions is not None else ()),
+        *(picture for finding in findings for picture in finding.draw()),
     ]
 
 

@@ -21,7 +21,10 @@ from bids_qsm.anatomy.reference_region import csf_reference_region
 from bids_qsm.bids.derivatives import find_mask, find_r2map
 from bids_qsm.bids.echoes import Echoes, load_echoes
 from bids_qsm.bids.inputs import Series
-from bids_qsm.errors import CommandLineError, UnreadableInputError
+from bids_qsm.choices import method, note, preset_step
+from bids_qsm.clinical.case import Case
+from bids_qsm.clinical.steps import clinical_findings
+from bids_qsm.errors import UnreadableInputError
 from bids_qsm.execution.steps import Steps
 from bids_qsm.images import Image, load_image, voxel_sizes_mm
 from bids_qsm.job import Job, Journal, digest, work_dir
@@ -47,16 +50,11 @@ from bids_qsm.maps import (
 )
 from bids_qsm.morphometry import find_lesions, measure_head
 from bids_qsm.numerics import (
-    background,
     coils,
-    field,
-    inversion,
     masking,
-    relaxometry,
     separation,
     swi,
     two_pass,
-    uncertainty,
     unwrapping,
     veins,
 )
@@ -64,31 +62,13 @@ from bids_qsm.numerics.coil_combination import combine_coils
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import Bool, Float32, Geometry, hz_per_ppm
 from bids_qsm.numerics.referencing import reference_to
-from bids_qsm.numerics.registry import choose, options_of
+from bids_qsm.numerics.registry import options_of
 from bids_qsm.numerics.relaxometry import Relaxation
 from bids_qsm.numerics.separation import Sources
 from bids_qsm.numerics.series_quality import Value, echo_values, measure_fit
 from bids_qsm.numerics.veins import COARSEST_MM
 from bids_qsm.publication import publish
-from bids_qsm.report.record import StepRecord
-from bids_qsm.settings import EXTRA_STEPS, Processing, Settings, changed_from_preset
-
-METHODS = {
-    "offset": coils.METHODS,
-    "unwrapping": unwrapping.METHODS,
-    "field": field.METHODS,
-    "mask": masking.METHODS,
-    "background": background.METHODS,
-    "inversion": inversion.METHODS,
-    "artefact_reduction": two_pass.METHODS,
-    "relaxometry": relaxometry.METHODS,
-    "veins": veins.METHODS,
-    "swi": swi.METHODS,
-    "separation": separation.METHODS,
-    "uncertainty": uncertainty.METHODS,
-}
-"""The choices of each step, by its name in :class:`bids_qsm.settings.Processing`."""
-
+from bids_qsm.settings import Processing, Settings
 
 FIELD_STEPS = ("offset", "unwrapping", "field", "mask")
 GIVEN = "given"
@@ -157,7 +137,6 @@ def process_series(
         head = measure_head(job, anatomy, structures, lesions)
         sources = separate_sources(job, local, referenced, relaxation)
 
-        tell("publish")
         grid = Image(magnitude, series.affine)
         maps = Maps(
             magnitude=grid,
@@ -174,8 +153,11 @@ def process_series(
             veins=found_veins,
             acquired=acquired,
         )
+        findings = clinical_findings(job, Case(maps, anatomy, structures, lesions))
+
+        tell("publish")
         seconds = time.perf_counter() - started
-        publish(job, maps, anatomy, structures, lesions, head, key, seconds)
+        publish(job, maps, anatomy, structures, lesions, head, findings, key, seconds)
     if settings.work_dir is None:
         shutil.rmtree(job.steps.folder, ignore_errors=True)
 
@@ -594,42 +576,3 @@ def load_r2map(job: Job) -> Float32 | None:
             f"{path}: the R2 map is not on the grid of the series; resample it to that."
         )
     return image.data
-
-
-def method(processing: Processing, step: str) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Return the function that the settings choose for a step, and its complete options."""
-    chosen = getattr(processing, step)
-    try:
-        return choose(step, METHODS[step], chosen.name, chosen.options)
-    except ValueError as error:
-        raise CommandLineError(str(error)) from None
-
-
-def note(job: Job, step: str, options: Mapping[str, Any], seconds: float) -> None:
-    """Note a step by the name of its method."""
-    job.journal.step(step, getattr(job.settings.processing, step).name, options, seconds)
-
-
-def planned_steps(settings: Settings) -> tuple[StepRecord, ...]:
-    """Return the steps that these settings lead to, with their methods and options.
-
-    Raises
-    ------
-    CommandLineError
-        If a method or option does not exist.
-    """
-    chosen = [
-        StepRecord(
-            step, getattr(settings.processing, step).name, method(settings.processing, step)[1]
-        )
-        for step in METHODS
-        if step not in EXTRA_STEPS or step in settings.extra_steps
-    ]
-    reference = StepRecord("reference", settings.processing.reference)
-    return (preset_step(settings.processing), *chosen, reference)
-
-
-def preset_step(processing: Processing) -> StepRecord:
-    """Return what the record says of the preset, and of what was changed in it."""
-    changed = changed_from_preset(processing)
-    return StepRecord("preset", processing.preset, {"changed": changed} if changed else {})

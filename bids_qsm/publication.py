@@ -21,6 +21,7 @@ from bids_qsm.bids.dataset import AtlasLabel, write_atlas
 from bids_qsm.bids.naming import figure_path, output_path, record_path, transform_path
 from bids_qsm.bids.publishing import Staging, encode_table
 from bids_qsm.bids.sidecars import TABLE_COLUMNS, raw_uri, sidecar_for
+from bids_qsm.clinical.case import Finding
 from bids_qsm.execution.local import peak_memory_mib
 from bids_qsm.images import Image, voxel_sizes_mm
 from bids_qsm.job import Job
@@ -49,7 +50,7 @@ from bids_qsm.report.record import (
 from bids_qsm.settings import TEMPLATE
 
 if TYPE_CHECKING:
-    from bids_qsm.gallery import Picture
+    from bids_qsm.report.picture import Picture
 
 TISSUE_KEYS = ("gm_probseg", "wm_probseg", "csf_probseg")
 LIBRARIES = ("numpy", "scipy", "numba", "nibabel", "pybids", "antspyx")
@@ -111,6 +112,7 @@ def publish(
     structures: Sequence[Structures],
     lesions: Lesions | None,
     head: Morphometry | None,
+    findings: Sequence[Finding],
     key: str,
     seconds_before: float,
 ) -> None:
@@ -125,6 +127,8 @@ def publish(
         One for each atlas.
     lesions : Lesions or None
     head : Morphometry or None
+    findings : sequence of Finding
+        Of the clinical steps.
     key : str
         Fingerprint of all that decides the outputs.
     seconds_before : float
@@ -150,15 +154,17 @@ def publish(
             tables.append(write_lesions(writer, lesions, with_values(lesions, maps)))
         if anatomy is not None and head is not None:
             tables.append(write_head(writer, anatomy, head))
+        tables += [table for finding in findings for table in write_finding(writer, finding)]
         from bids_qsm.gallery import draw  # matplotlib takes long to import: the maps are out
 
-        figures = write_figures(writer, draw(maps, anatomy, structures, lesions, head))
+        figures = write_figures(writer, draw(maps, anatomy, structures, lesions, head, findings))
         record = SeriesRecord(
             subject=job.series.subject,
             session=job.series.session,
             name=job.series.name,
             version=__version__,
-            facts=facts(job, maps, head),
+            facts=facts(job, maps, head)
+            | {name: text for finding in findings for name, text in finding.facts.items()},
             steps=job.journal.steps,
             warnings=job.journal.warnings,
             figures=figures,
@@ -313,6 +319,14 @@ def write_head(writer: Writer, anatomy: Anatomy, head: Morphometry) -> TableReco
         if head.thickness is not None:
             writer.image("thickness", head.thickness, space="T1w")
     return write_table(writer, "morphometry", head.table)
+
+
+def write_finding(writer: Writer, finding: Finding) -> list[TableRecord]:
+    """Write the images and tables of a clinical step."""
+    for image in finding.images:
+        if image.space in (None, *writer.job.settings.output_spaces):
+            writer.image(image.key, image.image, space=image.space, **image.fields)
+    return [write_table(writer, table.key, table.table) for table in finding.tables]
 
 
 def write_table(

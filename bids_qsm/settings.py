@@ -21,8 +21,16 @@ from bids_qsm.presets import PRESETS
 TEMPLATE = "MNI152NLin2009cAsym"
 OUTPUT_SPACES = ("orig", "T1w", TEMPLATE)
 REFERENCES = ("auto", "whole-brain", "none")
-EXTRA_STEPS = ("swi", "separation", "uncertainty", "thickness")
-"""Steps that are run only when they are asked for."""
+EXTRA_STEPS = {
+    "swi": ("swi",),
+    "separation": ("separation",),
+    "uncertainty": ("uncertainty",),
+    "thickness": ("thickness",),
+    "dbs": ("hybrid", "leads", "trajectories"),
+    "lesion-tracking": ("paramagnetic",),
+    "microbleeds": ("microbleeds", "rims"),
+}
+"""Words of ``--with``, and the steps that are run only when they are asked for by these."""
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from bids_qsm.analyses import KINDS
 from bids_qsm.analyses.cohort import Selection
 from bids_qsm.bids.naming import OUTPUTS, Output, output_path
 from bids_qsm.bids.sidecars import TABLE_COLUMNS
+from bids_qsm.choices import METHODS
 from bids_qsm.numerics.registry import options_of
 from bids_qsm.numerics.series_quality import METRICS, Metric
-from bids_qsm.participant import METHODS
 from bids_qsm.presets import PRESETS
 from bids_qsm.settings import REFERENCES, Processing
 

@@ -87,7 +87,7 @@ def test_every_option_is_explained(name) -> None:
 
 
 def test_every_default_method_exists() -> None:
-    from bids_qsm.participant import METHODS
+    from bids_qsm.choices import METHODS
 
     chosen = {k: v for k, v in vars(Processing()).items() if isinstance(v, Method)}
     assert chosen.keys() == METHODS.keys()
@@ -96,7 +96,7 @@ def test_every_default_method_exists() -> None:
 
 
 def test_readme_names_every_method() -> None:
-    from bids_qsm.participant import METHODS
+    from bids_qsm.choices import METHODS
 
     table = README.partition("\n## Methods\n")[2].partition("\n## ")[0]
     named = set(re.findall(r"`([a-z0-9-]+)`", table))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bids_qsm.bids.echoes import Echoes
+from bids_qsm.choices import METHODS, method, planned_steps
 from bids_qsm.errors import CommandLineError
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import (
@@ -16,7 +17,7 @@ from bids_qsm.numerics.geometry import (
     inverse_fft,
 )
 from bids_qsm.numerics.registry import choose
-from bids_qsm.participant import FIELD_STEPS, METHODS, fit_total_field, method, planned_steps
+from bids_qsm.participant import FIELD_STEPS, fit_total_field
 from bids_qsm.presets import PRESETS
 from bids_qsm.report.consensus import consensus_checklist
 from bids_qsm.report.methods import methods_text

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from bids_qsm.bids.echoes import Echoes
+from bids_qsm.choices import method
 from bids_qsm.numerics.geometry import Geometry
-from bids_qsm.participant import FIELD_STEPS, fit_total_field, method
+from bids_qsm.participant import FIELD_STEPS, fit_total_field
 from bids_qsm.settings import processing_from
 
 GEOMETRY = Geometry((44, 48, 40), (2.0, 2.0, 2.5))

@@ -9,7 +9,17 @@ from bids_qsm.bids.naming import entities_of
 from bids_qsm.errors import CommandLineError, UnreadableInputError
 from bids_qsm.settings import Settings
 
-KNOWN = ("mask", "r2map", "lesions", "lesion-points", "freesurfer")
+KNOWN = (
+    "mask",
+    "r2map",
+    "lesions",
+    "lesion-points",
+    "freesurfer",
+    "ct",
+    "targets",
+    "trajectories",
+    "tracked-lesions",
+)
 
 
 def check_derivatives(settings: Settings) -> None:
@@ -33,12 +43,16 @@ def given_files(settings: Settings, series: Series) -> list[Path]:
 
     FreeSurfer's tables are not among them.
     """
+    ct = find_ct(settings, series) if "dbs" in settings.extra_steps else None
     return [
-        path
-        for name, folder in settings.derivatives.items()
-        if name != "freesurfer"
-        for path in sorted(_below(folder, series).rglob(f"sub-{series.subject}_*"))
-        if path.is_file()
+        *([] if ct is None else [ct]),
+        *(
+            path
+            for name, folder in settings.derivatives.items()
+            if name not in ("freesurfer", "ct")
+            for path in sorted(_below(folder, series).rglob(f"sub-{series.subject}_*"))
+            if path.is_file()
+        ),
     ]
 
 
@@ -102,6 +116,67 @@ def find_lesion_points(settings: Settings, series: Series) -> Path | None:
         If there is more than one.
     """
     return _of_session(settings, series, "lesion-points", "points.tsv")
+
+
+def find_ct(settings: Settings, series: Series) -> Path | None:
+    """Return the subject's CT, None where there is none.
+
+    It is named ``sub-X..._ct.nii.gz`` and lies anywhere below the given folder or, as BIDS has no
+    CT yet, in the subject's ``ct`` folder of the dataset.  That of the same session wins.
+
+    Raises
+    ------
+    UnreadableInputError
+        If more than one is left.
+    """
+    given = settings.derivatives.get("ct")
+    if given is not None:
+        paths = _below(given, series).rglob(f"sub-{series.subject}_*ct.nii*")
+    else:
+        paths = (settings.bids_dir / f"sub-{series.subject}").glob("**/ct/*ct.nii*")
+    found = sorted(path for path in paths if path.name.split(".")[0].endswith("_ct"))
+    own = [path for path in found if entities_of(path.name).get("ses") == series.session]
+    return _only(own or found, series)
+
+
+def find_targets(settings: Settings, series: Series) -> Path | None:
+    """Return the user's targets, a table ``sub-X[_ses-Y]..._targets.tsv``; None without one.
+
+    Raises
+    ------
+    UnreadableInputError
+        If there is more than one.
+    """
+    return _of_session(settings, series, "targets", "targets.tsv")
+
+
+def find_trajectories(settings: Settings, series: Series) -> Path | None:
+    """Return the user's trajectories, ``sub-X[_ses-Y]..._trajectories.tsv`` or ``.csv``.
+
+    Raises
+    ------
+    UnreadableInputError
+        If there is more than one.
+    """
+    return _of_session(settings, series, "trajectories", "trajectories.[ct]sv")
+
+
+def find_tracked_lesions(settings: Settings, series: Series) -> Path | None:
+    """Return the user's mask or labels of lesions to follow; None where there is none.
+
+    It is named ``sub-X[_ses-Y]..._label-lesion_mask.nii.gz`` (or ``..._dseg.nii.gz``).
+
+    Raises
+    ------
+    UnreadableInputError
+        If there is more than one.
+    """
+    found = [
+        path
+        for ending in ("label-lesion_mask.nii.gz", "dseg.nii.gz")
+        if (path := _of_session(settings, series, "tracked-lesions", ending)) is not None
+    ]
+    return _only(found, series)
 
 
 def _of_session(settings: Settings, series: Series, name: str, ending: str) -> Path | None:

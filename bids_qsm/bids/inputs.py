@@ -75,6 +75,7 @@ class Series:
         Everything that was guessed, in sentences.
     t1w_after : Path or None
         T1w after contrast agent (``ce-``), where there is one before it too.
+    t2w : Path or None
     n_coils : int
         Of uncombined coils; 1 where they are combined.
     sliced : bool
@@ -100,6 +101,7 @@ class Series:
     flair: Path | None
     assumptions: tuple[str, ...]
     t1w_after: Path | None = None
+    t2w: Path | None = None
     n_coils: int = 1
     sliced: bool = False
 
@@ -119,7 +121,9 @@ class Series:
     @property
     def anatomical_files(self) -> tuple[Path, ...]:
         """The other images of the subject that belong to it."""
-        return tuple(path for path in (self.t1w, self.flair, self.t1w_after) if path is not None)
+        return tuple(
+            path for path in (self.t1w, self.flair, self.t1w_after, self.t2w) if path is not None
+        )
 
     def of_coil(self, coil: int) -> Series:
         """Return the series of one of its uncombined coils, counted from 0."""
@@ -274,6 +278,8 @@ def _series_of(
     subject = entities["sub"]
     t1w, t1w_assumptions = _anatomical(selection.t1w.get(subject, ()), entities, "T1w")
     flair, flair_assumptions = _anatomical(selection.flair.get(subject, ()), entities, "FLAIR")
+    # no map depends on it: what is said of it belongs to the steps that use it
+    t2w, _ = _anatomical(selection.t2w.get(subject, ()), entities, "T2w")
     in_order = {
         part: tuple(c[part][echo] for c in coils for echo in echoes) for part in PARTS[form]
     }
@@ -305,6 +311,7 @@ def _series_of(
             *flair_assumptions,
         ),
         t1w_after=_after_contrast(selection.t1w.get(subject, ()), t1w, entities.get("ses")),
+        t2w=t2w,
         n_coils=len(coils),
         sliced=fields.get("MRAcquisitionType") == "2D",
     )

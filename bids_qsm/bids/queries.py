@@ -30,6 +30,7 @@ DEFAULT_FILTERS: Mapping[str, Mapping[str, Any]] = {
     "megre": {"suffix": ["MEGRE", "T2starw"], "extension": [".nii", ".nii.gz"]},
     "t1w": {"suffix": ["T1w"], "extension": [".nii", ".nii.gz"]},
     "flair": {"suffix": ["FLAIR"], "extension": [".nii", ".nii.gz"]},
+    "t2w": {"suffix": ["T2w"], "extension": [".nii", ".nii.gz"]},
 }
 
 
@@ -57,7 +58,7 @@ class Selection:
     Attributes
     ----------
     megre : tuple of InputFile
-    t1w, flair : mapping of str to list of InputFile
+    t1w, flair, t2w : mapping of str to list of InputFile
         By subject.
     absent : tuple of str
         Participants that were asked for by name and have no folder.
@@ -66,6 +67,7 @@ class Selection:
     megre: tuple[InputFile, ...]
     t1w: Mapping[str, Sequence[InputFile]]
     flair: Mapping[str, Sequence[InputFile]]
+    t2w: Mapping[str, Sequence[InputFile]]
     absent: tuple[str, ...]
 
 
@@ -103,6 +105,7 @@ def select_files(settings: Settings) -> Selection:
         found["megre"],
         _by_subject(found["t1w"]),
         _by_subject(found["flair"]),
+        _by_subject(found["t2w"]),
         absent=tuple(label for label in asked if label not in there),
     )
 

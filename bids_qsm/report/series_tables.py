@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bids_qsm.report.clinical_tables import LAYOUTS, Layout, clinical_table
 from bids_qsm.report.head_tables import (
     CHECKS_NEEDED,
     LESIONS_NEEDED,
@@ -111,10 +112,11 @@ def table_sections(record: SeriesRecord, key: str, output_dir: Path) -> tuple[Ta
     summary = _zero(record.reference) if regions else ()
     regions = regions or [TableBlock(missing=NO_TABLE)]
     sections = [TableSection(f"{key}-table", "Regional values", tuple(regions), summary)]
+    clinical = _clinical_sections(record, key, output_dir)
     data = blocks("series_quality", SERIES_CHECKS_NEEDED, _series_check_block)
     quality = [TableSection(f"{key}-quality", "Data checks", tuple(data))] if data else []
     if not record.has_t1w:
-        return (*sections, *quality)
+        return (*sections, *clinical, *quality)
     lesions = blocks("lesion_table", LESIONS_NEEDED, _lesion_block)
     if lesions:
         lesions += blocks("morphometry", MEASURES_NEEDED, _load_block)
@@ -131,7 +133,27 @@ def table_sections(record: SeriesRecord, key: str, output_dir: Path) -> tuple[Ta
     ):
         shown = tuple(found) or (TableBlock(missing=missing),)
         sections.append(TableSection(f"{key}-{name}", heading, shown))
-    return (*sections, *quality)
+    return (*sections, *clinical, *quality)
+
+
+def _clinical_sections(record: SeriesRecord, key: str, output_dir: Path) -> list[TableSection]:
+    """Return the sections of the clinical steps that were run."""
+    blocks: dict[str, list[TableBlock]] = {}
+    for kind, layout in LAYOUTS.items():
+        needed = (layout.corner[0], *layout.columns)
+        for of in record.tables_of(kind):
+            block = _read(of, needed, partial(_clinical_block, layout), output_dir)
+            blocks.setdefault(layout.heading, []).append(block)
+    return [
+        TableSection(f"{key}-clinical{place}", heading, tuple(found))
+        for place, (heading, found) in enumerate(blocks.items(), start=1)
+    ]
+
+
+def _clinical_block(layout: Layout, rows: Rows, of: TableRecord) -> TableBlock:
+    if not rows:
+        return TableBlock(layout.title, path=of.path, missing=layout.empty)
+    return TableBlock(layout.title, clinical_table(layout, rows), layout.caption, of.path)
 
 
 def _read(

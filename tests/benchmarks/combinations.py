@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bids_qsm.choices import METHODS, method
 from bids_qsm.errors import CommandLineError
-from bids_qsm.participant import FIELD_STEPS, METHODS, method
+from bids_qsm.participant import FIELD_STEPS
 from bids_qsm.settings import Method, Processing, read_processing
 
 STEPS = {

@@ -131,7 +131,8 @@ def test_a_stage_takes_what_it_runs_and_takes_it_once():
 
 
 def test_every_method_is_tried(tmp_path):
-    from bids_qsm.participant import FIELD_STEPS, METHODS
+    from bids_qsm.choices import METHODS
+    from bids_qsm.participant import FIELD_STEPS
 
     n = {step: len(methods) for step, methods in METHODS.items()}
     assert len(combinations("inversion", every="one")) == n["inversion"]

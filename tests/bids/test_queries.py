@@ -147,8 +147,8 @@ class TestFilterFile:
         ("content", "sentence"),
         [
             ({"bold": {}}, "has no input 'bold'; it has: megre, t1w, flair"),
-            ({"megre": []}, "must map megre, t1w, flair to filters"),
-            ([], "must map megre, t1w, flair to filters"),
+            ({"megre": []}, "must map megre, t1w, flair, t2w to filters"),
+            ([], "must map megre, t1w, flair, t2w to filters"),
             ({"megre": {"acq": "A"}}, "The filter of 'megre' cannot be used: 'acq' is not"),
         ],
     )

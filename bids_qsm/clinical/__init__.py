@@ -1,0 +1,1 @@
+"""Clinical uses of the maps: steps that are run only when they are asked for."""

@@ -1,0 +1,26 @@
+"""The clinical steps in their order, by the word of ``--with`` that asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from bids_qsm.clinical.case import Case, Finding
+from bids_qsm.job import Job
+
+Step = Callable[[Job, Case], Finding | None]
+
+STEPS: Mapping[str, tuple[Step, ...]] = {
+    "dbs": (),
+    "lesion-tracking": (),
+    "microbleeds": (),
+}
+"""Each returns None where its input is not there; why is a warning."""
+
+
+def clinical_findings(job: Job, case: Case) -> tuple[Finding, ...]:
+    """Run the clinical steps that the settings ask for and return what they found."""
+    asked = [
+        step for word, steps in STEPS.items() if word in job.settings.extra_steps for step in steps
+    ]
+    found = (step(job, case) for step in asked)
+    return tuple(finding for finding in found if finding is not None)
