@@ -113,9 +113,7 @@ def line_through(
     entry, target = np.asarray(entry_mm, np.float64), np.asarray(target_mm, np.float64)
     length_mm = float(np.linalg.norm(target - entry))
     if not length_mm >= SHORTEST_MM:
-        raise ValueError(
-            f"entry and target are {length_mm:.2g} mm apart: the line has no direction"
-        )
+        raise ValueError(f"entry and target are {length_mm:.2g} mm apart: this gives no direction")
     before = int(np.floor(length_mm / step_mm + 1e-9))
     after = int(np.floor(beyond_mm / step_mm + 1e-9))
     depth_mm = step_mm * np.arange(before, -after - 1, -1, dtype=np.float64)
@@ -148,7 +146,7 @@ def sample(
     ndarray of float32, shape (...)
         NaN outside the volume (beyond the centres of its outermost voxels) or without a value.
     """
-    at = np.moveaxis(moved(points_mm, np.linalg.inv(affine)), -1, 0)
+    at = np.moveaxis(moved(points_mm, _inverse(affine)), -1, 0)
     if valid is None:
         return _interpolated(values, at, np.nan)
     weight = _interpolated(valid.astype(np.float32), at, 0.0)
@@ -167,7 +165,7 @@ def sample_layers(layers: Sequence[Layers], points_mm: Float64) -> Float32:
     parts: list[Float32] = []
     left = np.ones(points_mm.shape[:-1], np.float32)
     for layer in layers:
-        at = np.moveaxis(moved(points_mm, np.linalg.inv(layer.affine)), -1, 0)
+        at = np.moveaxis(moved(points_mm, _inverse(layer.affine)), -1, 0)
         found = np.empty((len(layer.indices), *left.shape), np.float32)
         for k, values in enumerate(layer.values):
             found[k] = _interpolated(values, at, 0.0) / np.float32(layer.scale)
@@ -333,7 +331,8 @@ def spans(
         drawn[2].std(axis=0, ddof=1),
         low,
         high,
-        *(_sd_where(values, met) for values in drawn[:2]),
+        _sd_where(drawn[0], met),
+        _sd_where(drawn[1], met),
         met.mean(axis=0),
         pieces,
     )
@@ -341,7 +340,7 @@ def spans(
 
 def _near(layer: Layers, line: Line, margin_mm: float) -> Layers:
     """Return the structures of which there is something in the box around a line."""
-    at = moved(line.points_mm, np.linalg.inv(layer.affine))
+    at = moved(line.points_mm, _inverse(layer.affine))
     margin = margin_mm / np.sqrt((layer.affine[:3, :3] ** 2).sum(axis=0)) + 1
     low = np.maximum(np.floor(at.min(axis=0) - margin), 0).astype(int)
     high = np.maximum(np.ceil(at.max(axis=0) + margin) + 1, 0).astype(int)
@@ -375,6 +374,10 @@ def _sd_where(values: Float64, chosen: Bool) -> Float64:
     squares = np.where(chosen, values - mean, 0) ** 2
     sd = np.sqrt(squares.sum(axis=0) / np.maximum(count - 1, 1))
     return np.where(enough, sd, np.nan)
+
+
+def _inverse(affine: Float64) -> Float64:
+    return np.asarray(np.linalg.inv(affine), np.float64)
 
 
 def _interpolated(values: NDArray, at: Float64, outside: float) -> Float32:
