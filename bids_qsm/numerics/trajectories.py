@@ -75,7 +75,7 @@ class Spans:
         Of the draws that meet the structure; NaN where fewer than two do.
     chance : ndarray
         Share of the draws that meet it.
-    n_pieces : ndarray of int
+    n_pieces : ndarray of float
         More than one where the line leaves the structure and comes back.
     """
 
@@ -90,7 +90,7 @@ class Spans:
     entry_sd: Float64
     exit_sd: Float64
     chance: Float64
-    n_pieces: NDArray[np.int64]
+    n_pieces: Float64
 
 
 def line_through(
