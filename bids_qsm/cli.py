@@ -174,6 +174,13 @@ def _add_group_level(group: argparse._ArgumentGroup) -> None:
         metavar="SESSION",
         help="two sessions without a change in between: adds the reliability of repeated scans",
     )
+    group.add_argument(
+        "--exclude",
+        type=Path,
+        metavar="FILE",
+        help="TSV file of scans to leave out (participant_id, and if wanted session_id, series, "
+        "exclude, reasons); group_exclusions.tsv proposes one, and is not read by itself",
+    )
 
 
 def _add_resources(group: argparse._ArgumentGroup) -> None:
@@ -251,8 +258,8 @@ def settings_from(words: Sequence[str] | None = None) -> Settings:
         If an argument makes no sense; ``SystemExit`` (2) where argparse finds it first.
     """
     a = parser().parse_args(words)
-    if a.level != "group" and (a.model or a.rescan):
-        raise CommandLineError("--model and --rescan are for the group level.")
+    if a.level != "group" and (a.model or a.rescan or a.exclude):
+        raise CommandLineError("--model, --rescan and --exclude are for the group level.")
     if a.config_file is None:
         processing = processing_from({}, a.preset)
     else:
@@ -285,6 +292,7 @@ def settings_from(words: Sequence[str] | None = None) -> Settings:
         processing=processing,
         models_file=None if a.model is None else a.model.absolute(),
         rescan=tuple(f"ses-{label.removeprefix('ses-')}" for label in a.rescan),
+        exclude_file=None if a.exclude is None else a.exclude.absolute(),
     )
 
 

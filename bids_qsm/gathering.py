@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pandas as pd
 from bids_qsm.bids.naming import OUTPUTS, entities_of, output_path
 from bids_qsm.bids.queries import subjects_of, without_prefix
 from bids_qsm.errors import NothingToDoError, UnreadableInputError
+from bids_qsm.exclusions import read_exclusions, split_records, without_scan
 from bids_qsm.report.group_page import LeftOut
 from bids_qsm.report.record import SeriesRecord, record_from_json
 from bids_qsm.settings import TEMPLATE, Settings
@@ -47,6 +48,10 @@ class Gathered:
     left_out : tuple of LeftOut
         Who has no part in this, and why.
     warnings : tuple of str
+    records : tuple of SeriesRecord
+        Of all finished series, those that were excluded too.
+    excluded : mapping of str to str
+        Why the user wants a series left out, by its name.
     """
 
     regions: pd.DataFrame
@@ -58,6 +63,8 @@ class Gathered:
     reference: str
     left_out: tuple[LeftOut, ...]
     warnings: tuple[str, ...]
+    records: tuple[SeriesRecord, ...]
+    excluded: Mapping[str, str]
 
 
 def gather(settings: Settings) -> Gathered:
@@ -66,17 +73,21 @@ def gather(settings: Settings) -> Gathered:
     Raises
     ------
     NothingToDoError
-        If no series has a table.
+        If no series has a table, or the user excludes all.
     UnreadableInputError
         If a record or table cannot be read, or they do not fit each other.
     """
     records = list(read_records(settings))
-    with_tables = [record for record in records if record.table is not None]
+    exclusions = read_exclusions(settings.exclude_file)
+    kept, excluded = split_records(records, exclusions)
+    with_tables = [record for record in kept if record.table is not None]
     if not with_tables:
         raise NothingToDoError(
             f"{settings.output_dir}: there are no per-structure tables of the wanted subjects; "
             "run the participant level first (with T1w images, which labels need)."
         )
+    is_all = not (settings.participant_labels or settings.session_labels)
+    unknown = without_scan(records, exclusions) if is_all else ()
     participants, sessions = _participants(settings.bids_dir), _sessions(settings.bids_dir)
     try:
         of_regions = [t for r in with_tables for t in _region_tables(settings, r)]
@@ -98,8 +109,10 @@ def gather(settings: Settings) -> Gathered:
         _images(settings.output_dir, with_tables, most),
         atlases,
         reference,
-        _left_out(settings, records),
-        (*warnings, *_without_row(scans, participants, sessions)),
+        (*_left_out(settings, records, kept), *_excluded(settings, excluded)),
+        (*warnings, *unknown, *_without_row(scans, participants, sessions)),
+        tuple(records),
+        {record.name: reason for record, reason in excluded},
     )
 
 
@@ -141,7 +154,8 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def _ids(record: SeriesRecord) -> tuple[str, str, str]:
+def scan_ids(record: SeriesRecord) -> tuple[str, str, str]:
+    """Return the participant, session (or n/a) and name of a series as tables have them."""
     session = "n/a" if record.session is None else f"ses-{record.session}"
     return f"sub-{record.subject}", session, record.name
 
@@ -155,7 +169,7 @@ def _region_tables(settings: Settings, record: SeriesRecord) -> Iterator[RegionT
                 raise UnreadableInputError(
                     f"{path}: the table has no column {column!r}; process the subject again."
                 )
-        yield RegionTable(*_ids(record), rows, table.atlas or "n/a")
+        yield RegionTable(*scan_ids(record), rows, table.atlas or "n/a")
 
 
 def _tables(settings: Settings, record: SeriesRecord, key: str) -> Iterator[pd.DataFrame]:
@@ -165,7 +179,7 @@ def _tables(settings: Settings, record: SeriesRecord, key: str) -> Iterator[pd.D
 
 
 def _repeated(record: SeriesRecord, count: int) -> pd.DataFrame:
-    return pd.DataFrame([_ids(record)] * count, columns=KEYS)
+    return pd.DataFrame([scan_ids(record)] * count, columns=KEYS)
 
 
 def _participants(bids_dir: Path) -> pd.DataFrame | None:
@@ -309,11 +323,13 @@ def _images(output_dir: Path, records: Sequence[SeriesRecord], reference: str) -
             path = output_path(record.name, key, space=TEMPLATE)
             other = key == "chi" and _region(record) != reference
             if path.as_posix() in record.outputs and not other:
-                rows.append((*_ids(record), OUTPUTS[key].suffix, output_dir / path))
+                rows.append((*scan_ids(record), OUTPUTS[key].suffix, output_dir / path))
     return pd.DataFrame(rows, columns=[*KEYS, "measure", "path"])
 
 
-def _left_out(settings: Settings, records: Sequence[SeriesRecord]) -> tuple[LeftOut, ...]:
+def _left_out(
+    settings: Settings, records: Sequence[SeriesRecord], kept: Sequence[SeriesRecord]
+) -> tuple[LeftOut, ...]:
     """Return the participants that have no record, and the series that have no table."""
     wanted = without_prefix(settings.participant_labels, "sub-")
     done = {record.subject for record in records}
@@ -325,7 +341,18 @@ def _left_out(settings: Settings, records: Sequence[SeriesRecord]) -> tuple[Left
     ]
     no_table = [
         LeftOut(record.name, "it has no structures: there was no T1w image, or it was refused")
-        for record in records
+        for record in kept
         if record.table is None
     ]
     return (*missing, *no_table)
+
+
+def _excluded(
+    settings: Settings, excluded: Sequence[tuple[SeriesRecord, str]]
+) -> tuple[LeftOut, ...]:
+    """Return the series that the user's list leaves out."""
+    name = "" if settings.exclude_file is None else settings.exclude_file.name
+    return tuple(
+        LeftOut(record.name, f"excluded by {name}" + (f": {reason}" if reason else ""))
+        for record, reason in excluded
+    )

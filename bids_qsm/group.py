@@ -28,10 +28,12 @@ from bids_qsm.errors import BidsQsmError, UnreadableInputError
 from bids_qsm.gathering import Gathered, gather
 from bids_qsm.images import encode_image
 from bids_qsm.models import Analysis, default_analyses, read_models
+from bids_qsm.quality import QualityFound, write_quality
 from bids_qsm.report.group_page import FigureView, PageText, Section, TableView, group_page
 from bids_qsm.report.group_references import GROUP_REFERENCES
 from bids_qsm.report.references import REFERENCES
 from bids_qsm.settings import Settings
+from bids_qsm.statistics.expressions import counted
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def run(settings: Settings) -> int:
             _say(f"  {analysis.name}: {analysis.kind}")
         return 0
     write_tables(settings.output_dir, gathered)
+    quality = write_quality(settings, gathered)
     with tempfile.TemporaryDirectory(dir=settings.work_dir, prefix="bids-qsm-group-") as work:
         cohort = Cohort(
             gathered.regions,
@@ -77,7 +80,7 @@ def run(settings: Settings) -> int:
     page = settings.output_dir / group_report_path()
     values = overview(gathered, assumed)
     methods = "\n\n".join(f"## {section.title}\n\n{text}" for section, text in done)
-    text = page_text(settings, gathered, failures, len(done), methods)
+    text = page_text(settings, gathered, failures, len(done), methods, quality)
     references = {**REFERENCES, **GROUP_REFERENCES}
     sections = [values, *(section for section, _ in done)]
     write_text(page, group_page(sections, text, references=references))
@@ -230,8 +233,10 @@ def page_text(
     failures: Sequence[Failure],
     n_analyses: int,
     methods: str,
+    quality: QualityFound,
 ) -> PageText:
     """Return what the page says besides the analyses."""
+    title = "Quality of the scans"
     facts = {
         "Output folder": settings.output_dir.name,
         "Models file": "none: the default analyses"
@@ -239,6 +244,10 @@ def page_text(
         else settings.models_file.name,
         "χ relative to": gathered.reference,
         "Atlases": ", ".join(gathered.atlases),
+        "Exclusions": "none: no list was given by --exclude"
+        if settings.exclude_file is None
+        else f"{settings.exclude_file.name}: {counted(len(gathered.excluded), 'scan')} left out",
+        title: quality.sentence,
     }
     counts = {
         "subjects": str(gathered.scans["participant_id"].nunique()),
@@ -254,6 +263,7 @@ def page_text(
         warnings=gathered.warnings + failed,
         left_out=gathered.left_out,
         methods=methods,
+        pages={} if quality.path is None else {title: quality.path.as_posix()},
     )
 
 

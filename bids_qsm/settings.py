@@ -97,8 +97,8 @@ class Processing:
 class Settings:
     """A whole run: the words of the command line.
 
-    ``omp_nthreads`` and ``mem_gb`` are None where the program chooses.  ``models_file`` and
-    ``rescan`` (two sessions) are of the group level.
+    ``omp_nthreads`` and ``mem_gb`` are None where the program chooses.  ``models_file``,
+    ``rescan`` (two sessions) and ``exclude_file`` are of the group level.
     """
 
     bids_dir: Path
@@ -128,6 +128,7 @@ class Settings:
     rescan: tuple[str, ...] = ()
 
 
+    exclude_file: Path | None = None
 def as_json(value: Any) -> str:
     """Return a dataclass as JSON with sorted keys: equal settings give equal text."""
     return json.dumps(dataclasses.asdict(value), sort_keys=True, default=str)

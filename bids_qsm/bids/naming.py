@@ -455,6 +455,11 @@ def entities_of(name: str) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
+def group_quality_path() -> Path:
+    """Return where the page of the quality of all scans goes."""
+    return Path(f"{GROUP_STEM}quality.html")
+
+
 def stem_from(entities: Mapping[str, str]) -> str:
     """Return the stem of some entities in the order of BIDS; those that it lacks come last."""
     order = {key: place for place, key in enumerate(ENTITIES)}

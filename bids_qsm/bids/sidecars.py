@@ -65,6 +65,32 @@ SERIES_QUALITY_COLUMNS = {
     "sentence": "The same in words.",
 }
 
+GROUP_QUALITY_COLUMNS = {
+    "participant_id": "Participant.",
+    "session_id": "Session; n/a where there is none.",
+    "series": "Name of the series.",
+    "comparable": "What the scan was made with: scans with the same text are compared.",
+    "atlas": "Atlas whose labels were checked; n/a for what was measured in images and maps.",
+    **{name: text for name, text in QUALITY_COLUMNS.items() if name != "sentence"},
+    "direction": "Which values are bad: high, low or both.",
+    "n_comparable": "Comparable scans that have a value; 0 where the scan was not compared.",
+    "median": "Their median.",
+    "robust_z": "Robust SD from the median (the SD is 1.4826 times the median absolute deviation; "
+    "of logarithms where all values are above zero); n/a where the scan was not compared, or half "
+    "of the scans have one value.",
+    "z_cutoff": "What robust_z exceeds by chance in one usual scan of 100, in any metric.",
+    "is_outlier": "Whether robust_z, or a robust distance, is beyond its cutoff on the bad side.",
+}
+
+EXCLUSION_COLUMNS = {
+    "participant_id": "Participant.",
+    "session_id": "Session; n/a where there is none.",
+    "series": "Name of the series.",
+    "exclude": "Whether the scan is proposed to be left out; edit it, and give the file to the "
+    "group level by --exclude.",
+    "reasons": "What was found.",
+}
+
 LESION_COLUMNS = {
     "index": "Number of the lesion in the labels of lesions, the largest first.",
     "volume_mm3": "Volume.",

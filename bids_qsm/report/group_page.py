@@ -115,6 +115,8 @@ class PageText:
     left_out : tuple of LeftOut
     methods : str
         Paragraphs with headings (``## ``) and citations such as ``[@first2001]``.
+    pages : mapping of str to str
+        Further pages by their titles; a fact of the same title is the link's text.
     """
 
     version: str
@@ -125,6 +127,7 @@ class PageText:
     warnings: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     methods: str = ""
+    pages: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,13 @@ GROUP_REFERENCES: Mapping[str, Reference] = {
         "Statistical Methods in Medical Research 8:135-160",
         "10.1177/096228029900800204",
     ),
+    "cerioli2010": Reference(
+        "Cerioli A",
+        2010,
+        "Multivariate outlier detection with high-breakdown estimators",
+        "Journal of the American Statistical Association 105:147-156",
+        "10.1198/jasa.2009.tm09147",
+    ),
     "friston1994": Reference(
         "Friston KJ, Worsley KJ, Frackowiak RSJ, Mazziotta JC, Evans AC",
         1994,
@@ -50,6 +57,27 @@ GROUP_REFERENCES: Mapping[str, Reference] = {
         "Scandinavian Journal of Statistics 6:65-70",
         "",
     ),
+    "hubert2005": Reference(
+        "Hubert M, Rousseeuw PJ, Vanden Branden K",
+        2005,
+        "ROBPCA: a new approach to robust principal component analysis",
+        "Technometrics 47:64-79",
+        "10.1198/004017004000000563",
+    ),
+    "hubert2012": Reference(
+        "Hubert M, Rousseeuw PJ, Verdonck T",
+        2012,
+        "A deterministic algorithm for robust location and scatter",
+        "Journal of Computational and Graphical Statistics 21:618-637",
+        "10.1080/10618600.2012.672100",
+    ),
+    "locantore1999": Reference(
+        "Locantore N, Marron JS, Simpson DG, Tripoli N, Zhang JT, Cohen KL",
+        1999,
+        "Robust principal component analysis for functional data",
+        "Test 8:1-73",
+        "10.1007/BF02595862",
+    ),
     "mcgraw1996": Reference(
         "McGraw KO, Wong SP",
         1996,
@@ -64,6 +92,13 @@ GROUP_REFERENCES: Mapping[str, Reference] = {
         "analytical methods",
         "Journal of Clinical Chemistry and Clinical Biochemistry 21:709-720",
         "10.1515/cclm.1983.21.11.709",
+    ),
+    "rousseeuw1993": Reference(
+        "Rousseeuw PJ, Croux C",
+        1993,
+        "Alternatives to the median absolute deviation",
+        "Journal of the American Statistical Association 88:1273-1283",
+        "10.1080/01621459.1993.10476408",
     ),
     "smith2009": Reference(
         "Smith SM, Nichols TE",
