@@ -135,7 +135,7 @@ def tube_measure(
     scale : ndarray of int8, shape (x, y, z)
         Index of the scale; 0 where the measure is.
     """
-    padded = _continued(values, mask, voxel_mm)
+    padded = continued(values, mask, voxel_mm)
     measure = np.zeros(mask.shape, np.float32)
     strongest = np.zeros(mask.shape, np.float32)
     scale = np.zeros(mask.shape, np.int8)
@@ -155,7 +155,7 @@ def _scales_mm(geometry: Geometry, largest_radius_mm: float) -> list[float]:
     return [float(s) for s in np.geomspace(first, last, steps + 1)]
 
 
-def _continued(values: Float32, mask: Bool, voxel_mm: tuple[float, float, float]) -> Float32:
+def continued(values: Float32, mask: Bool, voxel_mm: tuple[float, float, float]) -> Float32:
     """Return the values with a rim of a voxel, continued smoothly outside the mask."""
     mask = np.pad(mask, 1)
     inside = np.where(mask, np.pad(values, 1), np.float32(0))

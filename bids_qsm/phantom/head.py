@@ -11,9 +11,11 @@ from scipy import ndimage
 
 from bids_qsm.images import Image, voxel_sizes_mm
 from bids_qsm.phantom.anatomy import canonical
+from bids_qsm.phantom.bleeds import Inclusion, plant
 from bids_qsm.phantom.grids import displacement, resample_labels, simulation_grid, trimmed
 from bids_qsm.phantom.noise import smooth_noise
 from bids_qsm.phantom.options import HeadOptions
+from bids_qsm.phantom.rims import Lesion, choose_rims, paint_rims
 from bids_qsm.phantom.tissues import (
     DEEP_NUCLEI,
     LATERAL_VENTRICLES,
@@ -59,6 +61,9 @@ class Phantom:
     label_values : tuple of int
     nuclei : tuple of Nucleus
     warnings : tuple of str
+    inclusions : tuple of Inclusion
+        Microbleeds and calcifications.
+    lesions : tuple of Lesion
     """
 
     labels: NDArray[np.int16]
@@ -69,6 +74,8 @@ class Phantom:
     label_values: tuple[int, ...]
     nuclei: tuple[Nucleus, ...]
     warnings: tuple[str, ...] = ()
+    inclusions: tuple[Inclusion, ...] = ()
+    lesions: tuple[Lesion, ...] = ()
 
     @property
     def voxel_mm(self) -> tuple[float, float, float]:
@@ -122,12 +129,32 @@ def simulate_head(
     volume = resample_labels(source, shape, affine, field if options.deformation_mm else None)
     volume, affine = trimmed(volume, affine)
     _add_veins(volume, affine, rng, options.veins)
-    _add_lesions(volume, affine, rng, options.lesions)
-    values = tuple(int(v) for v in np.flatnonzero(np.bincount(volume.reshape(-1))))
+    lesions = _add_lesions(volume, affine, rng, options)
+    values = _values_in(volume)
     found, warnings = tissues_of(values, tissues)
     nuclei = _draw_nuclei(rng, values, found, options)
     chi, r2star = _maps(volume, affine, rng, values, found, nuclei, options)
-    return Phantom(volume, affine, chi, r2star, tuple(found), values, nuclei, warnings)
+    paint_rims(volume, chi, r2star, affine, lesions)
+    numbers = (options.microbleeds, options.calcifications)
+    inclusions = plant(volume, chi, r2star, affine, options.seed, *numbers)
+    values = _values_in(volume)
+    found, _ = tissues_of(values, tissues)
+    return Phantom(
+        volume,
+        affine,
+        chi,
+        r2star,
+        tuple(found),
+        values,
+        nuclei,
+        warnings,
+        inclusions,
+        lesions,
+    )
+
+
+def _values_in(volume: NDArray[np.int16]) -> tuple[int, ...]:
+    return tuple(int(v) for v in np.flatnonzero(np.bincount(volume.reshape(-1))))
 
 
 def _draw_nuclei(
@@ -206,11 +233,11 @@ def _unit(vector: NDArray) -> NDArray:
 
 
 def _add_lesions(
-    labels: NDArray[np.int16], affine: NDArray, rng: np.random.Generator, number: int
-) -> None:
+    labels: NDArray[np.int16], affine: NDArray, rng: np.random.Generator, options: HeadOptions
+) -> tuple[Lesion, ...]:
     """Paint ellipsoids of 3 to 10 mm into white matter within 14 mm of the lateral ventricles."""
-    if not number:
-        return
+    if not options.lesions:
+        return ()
     voxel_mm = np.array(voxel_sizes_mm(affine))
     stride = tuple(max(round(2.0 / v), 1) for v in voxel_mm)
     coarse = labels[tuple(slice(None, None, s) for s in stride)]
@@ -220,9 +247,15 @@ def _add_lesions(
     )
     seeds = np.argwhere(np.isin(coarse, WHITE_MATTER) & (distance > 3) & (distance < 14))
     allowed = np.isin(np.arange(labels.max() + 1), WHITE_MATTER)
-    for _ in range(number if len(seeds) else 0):
-        centre = seeds[rng.integers(len(seeds))] * spacing
-        _paint(labels, voxel_mm, centre, rng.uniform(1.5, 5.0, 3), LESION_LABEL, allowed)
+    drawn = []
+    for _ in range(options.lesions if len(seeds) else 0):
+        centre = (seeds[rng.integers(len(seeds))] * spacing).tolist()
+        drawn.append(Lesion(tuple(centre), tuple(rng.uniform(1.5, 5.0, 3).tolist())))
+    lesions = choose_rims(drawn, options.seed, options.rims)
+    for lesion in lesions:
+        centre, radii = np.array(lesion.centre_mm), np.array(lesion.radii_mm)
+        _paint(labels, voxel_mm, centre, radii, LESION_LABEL, allowed)
+    return lesions
 
 
 def _paint(

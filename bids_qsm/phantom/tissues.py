@@ -19,6 +19,8 @@ AIR_CHI_PPM = 9.4
 LESION_LABEL = 77
 VEIN_LABEL = 30
 LATERAL_VENTRICLES = (4, 43)
+CHOROID_PLEXUS = (31, 63)
+BLEED_LABEL, CALCIFICATION_LABEL = 985, 986
 WHITE_MATTER = (2, 41)
 FIRST_EXTRACEREBRAL, LAST_EXTRACEREBRAL = 500, 599
 
@@ -31,7 +33,7 @@ class Tissue:
     ----------
     name : str
     labels : tuple of int
-        FreeSurfer's ids; 500 to 599 outside the brain; 981 to 984 as the names say.
+        FreeSurfer's ids; 500 to 599 outside the brain; 981 to 986 as the names say.
     chi_ppm : float
         Susceptibility relative to water.
     m0 : float
@@ -69,9 +71,12 @@ TISSUES = (
     Tissue("dentate nucleus", (983, 984), 0.120, 0.75, 0.95, 36.0, 0.90, 0.66),
     Tissue("ventral diencephalon", (28, 60), 0.020, 0.75, 1.00, 25.0, 0.92, 0.66),
     Tissue("brain stem", (16,), -0.010, 0.74, 1.00, 22.0, 0.90, 0.66),
-    Tissue("choroid plexus", (31, 63), 0.030, 0.95, 0.45, 12.0, 0.40, 0.45),
+    Tissue("choroid plexus", CHOROID_PLEXUS, 0.030, 0.95, 0.45, 12.0, 0.40, 0.45),
     Tissue("lesion", (25, 57, 77, 78, 79, 80, 81, 82), 0.010, 0.88, 0.60, 14.0, 0.72, 1.25),
     Tissue("vein", (30, 62), 0.300, 0.85, 0.55, 55.0, 0.50, 0.40),
+    # what they hold above the tissue around is drawn for each: see bleeds.py
+    Tissue("microbleed", (BLEED_LABEL,), 0.000, 0.60, 0.90, 21.0, 0.85, 0.60),
+    Tissue("calcification", (CALCIFICATION_LABEL,), 0.000, 0.35, 0.90, 21.0, 0.60, 0.40),
     Tissue("vessel wall", (136, 137, 163, 164), 0.040, 0.90, 0.40, 15.0, 0.40, 0.40),
     Tissue("artery", (502,), -0.010, 0.85, 0.60, 14.0, 0.35, 0.25),
     Tissue("eye and spinal fluid", (506, 513), 0.020, 1.00, 0.25, 3.0, 0.20, 0.15),
@@ -84,6 +89,10 @@ TISSUES = (
     Tissue("spongy bone", (516,), -1.000, 0.40, 2.00, 80.0, 0.85, 0.50),
 )
 SOFT_TISSUE = next(tissue for tissue in TISSUES if tissue.name == "muscle")
+CAVERNOMA = Tissue(
+    "cavernoma", (991, 992, 993, 994, 995, 996, 997, 998, 999), 0.450, 0.80, 0.90, 80.0, 0.60, 0.60
+)
+"""One label for each; susceptibility and R2* are those of the single one."""
 AIR = Tissue("air", (0,), AIR_CHI_PPM, 0.0, 1.0, 0.0, 0.0, 0.0)
 
 DEEP_NUCLEI = tuple(
