@@ -54,6 +54,7 @@ def _options(arguments: argparse.Namespace) -> DatasetOptions:
             "numbers start at 1",
         ),
     ):
+        (not 0 <= arguments.rims <= 1, "the share of lesions with a rim must be 0 to 1"),
         if wrong:
             raise CommandLineError(f"{sentence}.")
     return DatasetOptions(
@@ -69,6 +70,9 @@ def _options(arguments: argparse.Namespace) -> DatasetOptions:
         group=arguments.group,
         lesions=arguments.lesions,
         deformation_mm=arguments.deformation,
+        rims=arguments.rims,
+        microbleeds=arguments.microbleeds,
+        calcifications=arguments.calcifications,
         vendor=arguments.vendor,
         stacked=arguments.stacked,
         has_t1w=not arguments.no_t1w,
@@ -111,6 +115,27 @@ def _add_head_words(group: argparse._ArgumentGroup) -> None:
     add("--deformation", type=float, default=DEFAULT.deformation_mm, metavar="MM",
         help="standard deviation of the random deformation that makes heads differ")  # fmt: skip
     add("--seed", type=int, default=DEFAULT.seed, metavar="N", help="of all that is random")
+    add("--rims", type=float, default=DEFAULT.rims, metavar="SHARE",
+        help="share (0 to 1) of these lesions that have a paramagnetic rim")  # fmt: skip
+    add("--microbleeds", type=int, default=DEFAULT.microbleeds, metavar="N",
+        help="microbleeds of each participant")  # fmt: skip
+    add("--calcifications", type=int, default=DEFAULT.calcifications, metavar="N",
+        help="calcifications of each participant")  # fmt: skip
+    add("--deformation", type=float, default=DEFAULT.deformation_mm, metavar="MM",
+        help="standard deviation of the random deformation that makes heads differ")  # fmt: skip
+    add("--seed", type=int, default=DEFAULT.seed, metavar="N", help="of all that is random")
+    add("--rims", type=float, default=DEFAULT.rims, metavar="SHARE",
+        help="share (0 to 1) of these lesions that have a paramagnetic rim")  # fmt: skip
+    add("--microbleeds", type=int, default=DEFAULT.microbleeds, metavar="N",
+        help="microbleeds of each participant")  # fmt: skip
+    add("--calcifications", type=int, default=DEFAULT.calcifications, metavar="N",
+        help="calcifications of each participant")  # fmt: skip
+    add("--cavernomas", type=int, default=DEFAULT.cavernomas, metavar="N",
+        help="cavernous malformations of each participant, 9 at most; sessions are then a year "
+        "apart")  # fmt: skip
+    add("--growth", type=float, default=DEFAULT.growth_percent, metavar="PERCENT",
+        help="what every second cavernoma, the first included, gains in susceptibility "
+        "a year")  # fmt: skip
 
 
 def _add_scan_words(group: argparse._ArgumentGroup) -> None:

@@ -99,6 +99,9 @@ def _head(labels: Image, options: DatasetOptions, number: int) -> Phantom:
         lesions=options.lesions,
     )
     return simulate_head(labels, wanted)
+        rims=options.rims,
+        microbleeds=options.microbleeds,
+        calcifications=options.calcifications,
 
 
 def _write_participant(
@@ -241,6 +244,38 @@ def _write_frame(out_dir: Path) -> None:
         "License": "CC0",
         "GeneratedBy": made_by,
     }
+    for name, table in (
+        ("inclusions", _inclusion_rows(head, megre.pose)),
+        ("lesions", _lesion_rows(head, megre.pose)),
+    ):
+        if len(table) > 1:
+            _write(folder / f"{stem}_{name}.tsv", _tsv(table))
+
+
+def _inclusion_rows(head: Phantom, pose: NDArray) -> list[list[str]]:
+    """Return the table of microbleeds and calcifications: where the head lies, in mm."""
+    values = ("diameter_mm", "chi_ppm", "r2star_per_s", "moment_ppm_mm3")
+    rows = [["index", "kind", "place", "x_mm", "y_mm", "z_mm", *values]]
+    for number, inclusion in enumerate(head.inclusions, start=1):
+        place = [f"{c:.3f}" for c in _moved(pose, inclusion.centre_mm)]
+        numbers = [f"{getattr(inclusion, name):.5g}" for name in values]
+        rows.append([str(number), inclusion.kind, inclusion.place, *place, *numbers])
+    return rows
+
+
+def _lesion_rows(head: Phantom, pose: NDArray) -> list[list[str]]:
+    """Return the table of lesions, likewise."""
+    rows = [["index", "x_mm", "y_mm", "z_mm", *(f"radius_{a}_mm" for a in "ijk"), "rim_ppm"]]
+    for number, lesion in enumerate(head.lesions, start=1):
+        voxel = np.array(lesion.centre_mm) / np.array(head.voxel_mm)
+        world = head.affine[:3, :3] @ voxel + head.affine[:3, 3]
+        numbers = (*_moved(pose, world), *lesion.radii_mm, lesion.rim_ppm)
+        rows.append([str(number), *(f"{value:.3f}" for value in numbers)])
+    return rows
+
+
+def _moved(pose: NDArray, point_mm: Sequence[float] | NDArray) -> NDArray:
+    return np.asarray(pose[:3, :3] @ np.asarray(point_mm) + pose[:3, 3])
     readme = (
         "# Simulated heads\n\nMulti-echo gradient-echo, T1w and FLAIR images of digital heads, "
         "made by bids-qsm-phantom.\nThe true maps are in derivatives/truth: susceptibility (ppm, "

@@ -46,6 +46,10 @@ class HeadOptions:
         Number of white-matter lesions.
     veins : int
         Number of veins.
+    rims : float
+        Share of the lesions that have a paramagnetic rim.
+    microbleeds, calcifications : int
+        Number of each; as many as there is room for.
     texture : float
         Strength of the smooth variation within tissues; 1 is 6 ppb and 5 % of R2*.
     """
@@ -59,6 +63,9 @@ class HeadOptions:
     lesions: int = 0
     veins: int = 40
     texture: float = 1.0
+    rims: float = 0.0
+    microbleeds: int = 0
+    calcifications: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ class DatasetOptions:
         Voxel size of T1w and FLAIR.
     te_s, b0_t, snr
         As in :class:`Acquisition`.
-    tilt_deg, group, lesions, deformation_mm
+    tilt_deg, group, lesions, rims, microbleeds, calcifications, deformation_mm
         As in :class:`HeadOptions`.
     vendor : str
         How phase is stored, one of ``VENDORS``.
@@ -151,3 +158,6 @@ class DatasetOptions:
     stored_bits: int = 12
     breakage: str | None = None
     seed: int = 1
+    rims: float = 0.0
+    microbleeds: int = 0
+    calcifications: int = 0
