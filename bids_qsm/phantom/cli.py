@@ -53,8 +53,8 @@ def _options(arguments: argparse.Namespace) -> DatasetOptions:
             min(arguments.participants, arguments.sessions, arguments.first) < 1,
             "numbers start at 1",
         ),
-    ):
         (not 0 <= arguments.rims <= 1, "the share of lesions with a rim must be 0 to 1"),
+    ):
         if wrong:
             raise CommandLineError(f"{sentence}.")
     return DatasetOptions(
@@ -69,10 +69,10 @@ def _options(arguments: argparse.Namespace) -> DatasetOptions:
         tilt_deg=arguments.tilt,
         group=arguments.group,
         lesions=arguments.lesions,
-        deformation_mm=arguments.deformation,
         rims=arguments.rims,
         microbleeds=arguments.microbleeds,
         calcifications=arguments.calcifications,
+        deformation_mm=arguments.deformation,
         vendor=arguments.vendor,
         stacked=arguments.stacked,
         has_t1w=not arguments.no_t1w,
@@ -112,9 +112,6 @@ def _add_head_words(group: argparse._ArgumentGroup) -> None:
         help="patients have more iron in their deep nuclei")  # fmt: skip
     add("--lesions", type=int, default=DEFAULT.lesions, metavar="N",
         help="white-matter lesions of each participant")  # fmt: skip
-    add("--deformation", type=float, default=DEFAULT.deformation_mm, metavar="MM",
-        help="standard deviation of the random deformation that makes heads differ")  # fmt: skip
-    add("--seed", type=int, default=DEFAULT.seed, metavar="N", help="of all that is random")
     add("--rims", type=float, default=DEFAULT.rims, metavar="SHARE",
         help="share (0 to 1) of these lesions that have a paramagnetic rim")  # fmt: skip
     add("--microbleeds", type=int, default=DEFAULT.microbleeds, metavar="N",
@@ -124,18 +121,6 @@ def _add_head_words(group: argparse._ArgumentGroup) -> None:
     add("--deformation", type=float, default=DEFAULT.deformation_mm, metavar="MM",
         help="standard deviation of the random deformation that makes heads differ")  # fmt: skip
     add("--seed", type=int, default=DEFAULT.seed, metavar="N", help="of all that is random")
-    add("--rims", type=float, default=DEFAULT.rims, metavar="SHARE",
-        help="share (0 to 1) of these lesions that have a paramagnetic rim")  # fmt: skip
-    add("--microbleeds", type=int, default=DEFAULT.microbleeds, metavar="N",
-        help="microbleeds of each participant")  # fmt: skip
-    add("--calcifications", type=int, default=DEFAULT.calcifications, metavar="N",
-        help="calcifications of each participant")  # fmt: skip
-    add("--cavernomas", type=int, default=DEFAULT.cavernomas, metavar="N",
-        help="cavernous malformations of each participant, 9 at most; sessions are then a year "
-        "apart")  # fmt: skip
-    add("--growth", type=float, default=DEFAULT.growth_percent, metavar="PERCENT",
-        help="what every second cavernoma, the first included, gains in susceptibility "
-        "a year")  # fmt: skip
 
 
 def _add_scan_words(group: argparse._ArgumentGroup) -> None:

@@ -97,11 +97,11 @@ def _head(labels: Image, options: DatasetOptions, number: int) -> Phantom:
         deformation_mm=options.deformation_mm,
         group=options.group,
         lesions=options.lesions,
-    )
-    return simulate_head(labels, wanted)
         rims=options.rims,
         microbleeds=options.microbleeds,
         calcifications=options.calcifications,
+    )
+    return simulate_head(labels, wanted)
 
 
 def _write_participant(
@@ -232,18 +232,6 @@ def _write_truth(folder: Path, stem: str, head: Phantom, megre: Megre, group: st
     brain = [v for v in head.label_values if is_brain(np.array(v))]
     rows = [["index", "name"], *([str(v), names[v]] for v in brain)]
     _write(folder / f"{stem}_dseg.tsv", _tsv(rows))
-
-
-def _write_frame(out_dir: Path) -> None:
-    """Write the files that every dataset has, where they are not there yet."""
-    made_by = [{"Name": "bids-qsm-phantom", "Version": bids_qsm.__version__}]
-    raw = {
-        "Name": "Simulated heads",
-        "BIDSVersion": BIDS_VERSION,
-        "DatasetType": "raw",
-        "License": "CC0",
-        "GeneratedBy": made_by,
-    }
     for name, table in (
         ("inclusions", _inclusion_rows(head, megre.pose)),
         ("lesions", _lesion_rows(head, megre.pose)),
@@ -276,6 +264,18 @@ def _lesion_rows(head: Phantom, pose: NDArray) -> list[list[str]]:
 
 def _moved(pose: NDArray, point_mm: Sequence[float] | NDArray) -> NDArray:
     return np.asarray(pose[:3, :3] @ np.asarray(point_mm) + pose[:3, 3])
+
+
+def _write_frame(out_dir: Path) -> None:
+    """Write the files that every dataset has, where they are not there yet."""
+    made_by = [{"Name": "bids-qsm-phantom", "Version": bids_qsm.__version__}]
+    raw = {
+        "Name": "Simulated heads",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "raw",
+        "License": "CC0",
+        "GeneratedBy": made_by,
+    }
     readme = (
         "# Simulated heads\n\nMulti-echo gradient-echo, T1w and FLAIR images of digital heads, "
         "made by bids-qsm-phantom.\nThe true maps are in derivatives/truth: susceptibility (ppm, "

@@ -44,12 +44,12 @@ class HeadOptions:
         varies by half of it.
     lesions : int
         Number of white-matter lesions.
-    veins : int
-        Number of veins.
     rims : float
         Share of the lesions that have a paramagnetic rim.
     microbleeds, calcifications : int
         Number of each; as many as there is room for.
+    veins : int
+        Number of veins.
     texture : float
         Strength of the smooth variation within tissues; 1 is 6 ppb and 5 % of R2*.
     """
@@ -61,11 +61,11 @@ class HeadOptions:
     group: str = "control"
     nuclei_spread: float = 0.12
     lesions: int = 0
-    veins: int = 40
-    texture: float = 1.0
     rims: float = 0.0
     microbleeds: int = 0
     calcifications: int = 0
+    veins: int = 40
+    texture: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,9 @@ class DatasetOptions:
     tilt_deg: float = 0.0
     group: str = "control"
     lesions: int = 0
+    rims: float = 0.0
+    microbleeds: int = 0
+    calcifications: int = 0
     deformation_mm: float = 2.5
     vendor: str = "radians"
     stacked: bool = False
@@ -158,6 +161,3 @@ class DatasetOptions:
     stored_bits: int = 12
     breakage: str | None = None
     seed: int = 1
-    rims: float = 0.0
-    microbleeds: int = 0
-    calcifications: int = 0
