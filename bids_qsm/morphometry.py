@@ -120,8 +120,8 @@ def find_lesions(job: Job, anatomy: Anatomy | None) -> Lesions | None:
                 job.journal.warn(f"{given}: it was not used, as it needs {needed}.")
         return None
     t1w = anatomy.t1w
-    flair = _usable(job, series.flair)
-    aligned = None if flair is None else _aligned(job, anatomy, "flair", flair)
+    flair = usable_image(job, series.flair)
+    aligned = None if flair is None else aligned_to_t1w(job, anatomy, "flair", flair)
     regions = regions_from_template(t1w.image, anatomy.warp.t1w_to_template)
     found = None if aligned is None else _automatic(job, anatomy, aligned, regions)
     if mask_path is not None:
@@ -143,7 +143,7 @@ def find_lesions(job: Job, anatomy: Anatomy | None) -> Lesions | None:
     return Lesions(labels, on_series, table, aligned, enhancing)
 
 
-def _usable(job: Job, path: Path | None) -> Image | None:
+def usable_image(job: Job, path: Path | None) -> Image | None:
     """Return an image; one that says nothing is left out with a warning, and the maps stay."""
     if path is None:
         return None
@@ -171,8 +171,8 @@ def _automatic(
         return None
 
 
-def _aligned(job: Job, anatomy: Anatomy, name: str, image: Image) -> Image:
-    """Return an image of the same head on the T1w's grid."""
+def aligned_to_t1w(job: Job, anatomy: Anatomy, name: str, image: Image) -> Image:
+    """Return an image of the same head on the T1w's grid; ``name`` is that of the step."""
     parameters = {"image": digest(image.data), "t1w": digest(anatomy.t1w.image.data)}
     moved = job.steps.run(
         name, _Volume, lambda _: _Volume(align_to_t1w(anatomy.t1w, image).data), parameters
@@ -183,10 +183,10 @@ def _aligned(job: Job, anatomy: Anatomy, name: str, image: Image) -> Image:
 def _enhancing(
     job: Job, anatomy: Anatomy, found: T2Lesions, mask: NDArray[np.bool_]
 ) -> Image | None:
-    image = _usable(job, job.series.t1w_after)
+    image = usable_image(job, job.series.t1w_after)
     if image is None:
         return None
-    after = _aligned(job, anatomy, "t1w-after", image)
+    after = aligned_to_t1w(job, anatomy, "t1w-after", image)
 
     def find(_: object) -> _Enhancing:
         enhancement: Enhancement = find_enhancement(anatomy.t1w, after, found, mask)

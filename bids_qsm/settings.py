@@ -27,7 +27,7 @@ EXTRA_STEPS = {
     "uncertainty": ("uncertainty",),
     "thickness": ("thickness",),
     "dbs": ("hybrid", "leads", "trajectories"),
-    "lesion-tracking": ("paramagnetic",),
+    "lesion-tracking": ("paramagnetic", "tracking"),
     "microbleeds": ("microbleeds", "rims"),
 }
 """Words of ``--with``, and the steps that are run only when they are asked for by these."""
@@ -90,6 +90,10 @@ class Processing:
     swi: Method = dataclasses.field(default_factory=lambda: Method("clear"))
     separation: Method = dataclasses.field(default_factory=lambda: Method("gre"))
     uncertainty: Method = dataclasses.field(default_factory=lambda: Method("replay"))
+    hybrid: Method = dataclasses.field(default_factory=lambda: Method("optimal"))
+    trajectories: Method = dataclasses.field(default_factory=lambda: Method("labels"))
+    paramagnetic: Method = dataclasses.field(default_factory=lambda: Method("hysteresis"))
+    tracking: Method = dataclasses.field(default_factory=lambda: Method("same-region"))
     reference: str = "auto"
 
 
@@ -126,9 +130,9 @@ class Settings:
     processing: Processing = dataclasses.field(default_factory=Processing)
     models_file: Path | None = None
     rescan: tuple[str, ...] = ()
-
-
     exclude_file: Path | None = None
+
+
 def as_json(value: Any) -> str:
     """Return a dataclass as JSON with sorted keys: equal settings give equal text."""
     return json.dumps(dataclasses.asdict(value), sort_keys=True, default=str)

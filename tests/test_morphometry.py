@@ -30,7 +30,7 @@ def test_an_image_that_says_nothing_is_left_out(tmp_path, value) -> None:
     path = tmp_path / "sub-1_FLAIR.nii.gz"
     path.write_bytes(encode_image(Image(np.full((4, 5, 6), value, np.float32), np.eye(4))))
     job = refusing_job(ValueError())
-    assert morphometry._usable(job, path) is None
+    assert morphometry.usable_image(job, path) is None
     assert "sub-1_FLAIR.nii.gz: the image is constant or holds NaN" in job.journal.warnings[0]
 
 

@@ -249,6 +249,17 @@ OUTPUTS: Mapping[str, Output] = {
         skull_stripped=False,
         steps=("lesions",),
     ),
+    "hybrid": Output(
+        "T1w",
+        "Hybrid contrast: T1w image plus weighted susceptibility, in which the globus pallidus "
+        "interna stands out.",
+        entities=(("desc", "hybrid"),),
+        units="arbitrary",
+        spaces=("T1w",),
+        skull_stripped=False,
+        steps=("t1w", *_CHI, "registration", "atlas", "hybrid"),
+        referenced=True,
+    ),
     "dseg": Output(
         "dseg",
         "Structures of the atlas.",
@@ -305,6 +316,19 @@ OUTPUTS: Mapping[str, Output] = {
         spaces=(None, "T1w"),
         steps=("lesions",),
     ),
+    "tracked_dseg": Output(
+        "dseg",
+        "Number of the lesion to follow, as this session alone has it.",
+        entities=(("desc", "paramagnetic"),),
+        steps=("paramagnetic",),
+    ),
+    "tracking_dseg": Output(
+        "dseg",
+        "Regions in which lesions were followed, the same ones in all sessions, by the number in "
+        "the table of tracking.",
+        entities=(("desc", "tracking"),),
+        steps=("tracking",),
+    ),
     "enhancing_mask": Output(
         "mask",
         "Voxels that enhance after contrast agent, in and beside T2 lesions.",
@@ -346,12 +370,53 @@ OUTPUTS: Mapping[str, Output] = {
         steps=("tissues", "thickness", "lesions", "enhancement", "freesurfer"),
         in_schema=False,
     ),
+    "contrast_to_noise": Output(
+        "stats",
+        "How well nuclei stand out on T1w, T2w, susceptibility and their hybrid, all on the T1w "
+        "image's grid.",
+        entities=(("desc", "contrast"),),
+        extension=".tsv",
+        steps=("hybrid", "t2w"),
+        in_schema=False,
+    ),
+    "trajectories": Output(
+        "stats",
+        "Structures that trajectories cross: where, for how long, and how sure that is.",
+        entities=(("desc", "trajectories"),),
+        extension=".tsv",
+        steps=("trajectories",),
+        in_schema=False,
+    ),
+    "trajectory_profiles": Output(
+        "stats",
+        "Susceptibility and structures along trajectories.",
+        entities=(("desc", "profiles"),),
+        extension=".tsv",
+        steps=("trajectories",),
+        in_schema=False,
+    ),
     "lesion_table": Output(
         "stats",
         "T2 lesions: volume, place, and values of the maps in each.",
         entities=(("desc", "lesions"),),
         extension=".tsv",
         steps=("lesions",),
+        in_schema=False,
+    ),
+    "tracked_lesions": Output(
+        "stats",
+        "Lesions to follow, as this session alone has them: volume, place, and values of the maps.",
+        entities=(("desc", "paramagnetic"),),
+        extension=".tsv",
+        steps=("paramagnetic",),
+        in_schema=False,
+    ),
+    "tracking": Output(
+        "stats",
+        "Lesions followed over the sessions of a subject, and their change.",
+        entities=(("desc", "tracking"),),
+        extension=".tsv",
+        steps=("tracking",),
         in_schema=False,
     ),
 }
@@ -411,6 +476,11 @@ def record_path(name: str) -> Path:
     return Path("logs") / f"{name}_record.json"
 
 
+def tracking_record_path(subject: str) -> Path:
+    """Return where the record of the lesions that are followed in a subject goes."""
+    return Path("logs") / f"sub-{subject}_tracking.json"
+
+
 def atlas_table_path(atlas: str) -> Path:
     """Return where the table of an atlas' labels goes: every dseg of that atlas inherits it."""
     return Path(f"atlas-{atlas}_dseg.tsv")
@@ -424,6 +494,11 @@ def atlas_description_path(atlas: str) -> Path:
 def group_table_path(what: str) -> Path:
     """Return where a table over all subjects goes."""
     return Path(f"{GROUP_STEM}{what}.tsv")
+
+
+def group_quality_path() -> Path:
+    """Return where the page of the quality of all scans goes."""
+    return Path(f"{GROUP_STEM}quality.html")
 
 
 def group_folder(analysis: str) -> Path:
@@ -453,11 +528,6 @@ def entities_of(name: str) -> dict[str, str]:
     """Return the entities of a file's name or stem, such as ``sub-01_ses-2_acq-fine``."""
     pairs = (part.partition("-") for part in name.split(".")[0].split("_") if "-" in part)
     return {key: value for key, _, value in pairs}
-
-
-def group_quality_path() -> Path:
-    """Return where the page of the quality of all scans goes."""
-    return Path(f"{GROUP_STEM}quality.html")
 
 
 def stem_from(entities: Mapping[str, str]) -> str:

@@ -108,12 +108,114 @@ LESION_COLUMNS = {
     "r2star_per_s_n_voxels": "Number of voxels with R2*.",
 }
 
+TRACKED_COLUMNS = {
+    "index": "Number of the lesion in the labels of lesions.",
+    "volume_mm3": "Volume.",
+    "x_mm": "Centre of mass in the world of the series, to the right.",
+    "y_mm": "The same, to the front.",
+    "z_mm": "The same, to the top.",
+    **{name: text for name, text in LESION_COLUMNS.items() if name.startswith(("chi_", "r2star_"))},
+}
+
+TRACKING_COLUMNS = {
+    "lesion": "Number of the lesion, one over all sessions.",
+    "session_id": "Session; n/a where there is none.",
+    "series": "Name of the series.",
+    "state": "found: among the session's own lesions; not found: the region was measured, and no "
+    "lesion was seen in it; outside: susceptibility is not known there.",
+    "acq_time": "When the series was made; n/a where the dataset does not say.",
+    "years": "Years since the first session.",
+    "reference": "Region that susceptibility is relative to.",
+    "x_mm": "Centre of the region in the world of the series, to the right.",
+    "y_mm": "The same, to the front.",
+    "z_mm": "The same, to the top.",
+    "region_mm3": "Volume of the lesion's region: all that belongs to it in any session.",
+    "coverage": "Share of the region in which susceptibility is known.",
+    "chi_ppm_mean": "Mean susceptibility in the region, in ppm.",
+    "chi_ppm_sd": "Its standard deviation over the region, in ppm.",
+    "chi_ppm_p99": "99th percentile of susceptibility in the region, in ppm.",
+    "chi_ppm_around": "Median susceptibility in a shell around the region, in ppm.",
+    "moment_ppm_mm3": "Susceptibility less that around, summed up over the region and what is "
+    "within 2 mm of it, times the volume of a voxel.",
+    "r2star_per_s_mean": "Mean R2* in the region, in 1/s.",
+    "own_chi_ppm_mean": "Mean susceptibility in the lesion as this session alone has it, in ppm.",
+    "own_volume_mm3": "Volume of the lesion as this session alone has it.",
+    "change_percent": "Change of chi_ppm_mean since the session before that has a value.",
+    "change_percent_per_year": "The same for a year.",
+    "total_change_percent": "Change of chi_ppm_mean since the first session that has a value.",
+    "moment_change_percent": "Change of moment_ppm_mm3 since the session before.",
+    "exceeds_threshold": "Whether change_percent is as large as the threshold.",
+    "brain_overlap": "Dice overlap of the brain mask with that of the first session, registered.",
+}
+
+CONTRAST_COLUMNS = {
+    "structure": "Nucleus.",
+    "hemisphere": "L or R.",
+    "contrast": "Image: T1w, T2w, Chimap, or hybrid (T1w + k times Chimap).",
+    "surround": "What it is compared with: all of the shell around the nucleus, what of that is "
+    "its neighbour (by name), or what is unlabelled.",
+    "cnr": "Contrast-to-noise ratio: size of the difference of the means, over the root of the "
+    "mean of the two variances.",
+    "mean": "Mean over the nucleus, in units.",
+    "sd": "Standard deviation over the nucleus, in units.",
+    "n_voxels": "Number of voxels of the nucleus.",
+    "surround_mean": "Mean over the surround, in units.",
+    "surround_sd": "Standard deviation over the surround, in units.",
+    "surround_n_voxels": "Number of voxels of the surround.",
+    "units": "Units of means and standard deviations.",
+}
+
+TRAJECTORY_COLUMNS = {
+    "trajectory": "Name of the trajectory.",
+    "index": "Label of the structure in the atlas.",
+    "name": "Name of the structure in the atlas.",
+    "hemisphere": "L, R, or B for a structure of both sides.",
+    "entry_mm": "Where the line enters the structure: distance to the target along the line, "
+    "positive before it (towards the entry), negative beyond it; n/a where it does not meet it.",
+    "exit_mm": "Where it leaves it, in the same way.",
+    "span_mm": "Length of the line within the structure, 0 where it does not meet it.",
+    "span_mean_mm": "Mean of the span over lines and borders drawn at random within their errors.",
+    "span_sd_mm": "Standard deviation of the span over these.",
+    "span_low_mm": "2.5th percentile of the span over these.",
+    "span_high_mm": "97.5th percentile of the span over these.",
+    "entry_sd_mm": "Standard deviation of the entry over those that meet the structure.",
+    "exit_sd_mm": "Standard deviation of the exit over those that meet the structure.",
+    "chance": "Share of the drawn lines that meet the structure.",
+    "n_pieces": "Number of times that the line enters it.",
+    "chi_ppm_mean": "Mean susceptibility along the line within the structure, in ppm.",
+    "chi_ppm_sd": "Standard deviation of it along the line, in ppm.",
+    "recorded_entry_mm": "Where the user says that cells of the structure were first recorded.",
+    "recorded_exit_mm": "Where they were last recorded.",
+    "recorded_span_mm": "Length over which they were recorded.",
+    "difference_mm": "span_mm less recorded_span_mm.",
+}
+
+PROFILE_COLUMNS = {
+    "trajectory": "Name of the trajectory.",
+    "depth_mm": "Distance to the target along the line: positive before it, negative beyond it.",
+    "x_mm": "Place in the world of the T1w image, to the right.",
+    "y_mm": "The same, to the front.",
+    "z_mm": "The same, to the top.",
+    "chi_ppm": "Susceptibility in ppm, interpolated linearly in the map of the series.",
+    "chi_sd_ppm": "Its standard deviation in ppm, where `--with uncertainty` was given.",
+    "index": "Label of the structure in the atlas; 0 is none.",
+    "name": "Name of the structure.",
+    "hemisphere": "L, R, or B for a structure of both sides.",
+    "score": "Probability of the likeliest structure over the sum of it and its strongest rival: "
+    "above 0.5 the point is in it.",
+}
+
 TABLE_COLUMNS = {
     "stats": STATISTICS_COLUMNS,
     "quality": QUALITY_COLUMNS,
     "series_quality": SERIES_QUALITY_COLUMNS,
     "morphometry": MORPHOMETRY_COLUMNS,
     "lesion_table": LESION_COLUMNS,
+    "contrast_to_noise": CONTRAST_COLUMNS,
+    "trajectories": TRAJECTORY_COLUMNS,
+    "trajectory_profiles": PROFILE_COLUMNS,
+    "tracked_lesions": TRACKED_COLUMNS,
+    "tracking": TRACKING_COLUMNS,
 }
 """What the columns of each table hold, by its row of :data:`OUTPUTS`."""
 

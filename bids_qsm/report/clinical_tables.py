@@ -45,7 +45,89 @@ class Layout:
     empty: str
 
 
-LAYOUTS: Mapping[str, Layout] = {}
+WORDS = {"n/a": "–", "True": "yes", "False": "no"}
+"""How some texts of a table are shown."""
+
+LAYOUTS: Mapping[str, Layout] = {
+    "contrast_to_noise": Layout(
+        "Hybrid contrast",
+        "Contrast-to-noise ratios",
+        "Difference of the means of a nucleus and its surround (a shell around it, and parts of "
+        "that) over the noise, which is the root of the mean of their variances. All images are on "
+        "the T1w image's grid; means of χ are in ppm, others in the image's units.",
+        ("structure", "Nucleus"),
+        {
+            "hemisphere": Shown("Side"),
+            "contrast": Shown("Image"),
+            "surround": Shown("Against"),
+            "cnr": Shown("CNR", "", 2),
+            "mean": Shown("Mean", "", 3),
+            "surround_mean": Shown("Mean around", "", 3),
+            "n_voxels": Shown("Voxels", "", 0),
+        },
+        "No nucleus has enough voxels with all images.",
+    ),
+    "trajectories": Layout(
+        "Trajectories",
+        "Structures along each trajectory",
+        "Entry and exit are distances to the target along the line, positive before it. SD and "
+        "95 % interval of the span hold the doubt of the line's place and of the structure's "
+        "borders; the chance is that of meeting the structure at all.",
+        ("trajectory", "Trajectory"),
+        {
+            "name": Shown("Structure"),
+            "entry_mm": Shown("Entry", "mm", 1),
+            "exit_mm": Shown("Exit", "mm", 1),
+            "span_mm": Shown("Span", "mm", 1),
+            "span_sd_mm": Shown("SD", "mm", 1),
+            "span_low_mm": Shown("From", "mm", 1),
+            "span_high_mm": Shown("To", "mm", 1),
+            "chance": Shown("Chance", "%", 0, 100.0),
+            "chi_ppm_mean": Shown("χ", "ppb", 0, 1000.0),
+            "recorded_span_mm": Shown("Recorded", "mm", 1),
+            "difference_mm": Shown("Difference", "mm", 1),
+        },
+        "No trajectory meets a structure.",
+    ),
+    "tracked_lesions": Layout(
+        "Lesion tracking",
+        "Lesions of this session",
+        "As this session alone has them, the largest first; mean ± SD is over the lesion's voxels. "
+        "What becomes of them over the sessions stands below all series.",
+        ("index", "Lesion"),
+        {
+            "volume_mm3": Shown("Volume", "mm³", 0),
+            "x_mm": Shown("Right", "mm", 1),
+            "y_mm": Shown("Front", "mm", 1),
+            "z_mm": Shown("Top", "mm", 1),
+            "chi_ppm_mean": Shown("χ", "ppb", 0, 1000.0),
+            "chi_ppm_sd": Shown("SD of χ", "ppb", 0, 1000.0),
+            "r2star_per_s_mean": Shown("R2*", "1/s", 0),
+        },
+        "There is no lesion to follow in this session.",
+    ),
+    "tracking": Layout(
+        "Lesion tracking",
+        "",
+        "Each lesion in the same region in all sessions; χ is measured in each session's own map. "
+        "Changes are since the session before.",
+        ("lesion", "Lesion"),
+        {
+            "session_id": Shown("Session"),
+            "state": Shown("State"),
+            "years": Shown("Time", "years", 2),
+            "chi_ppm_mean": Shown("χ", "ppb", 0, 1000.0),
+            "chi_ppm_p99": Shown("Peak of χ", "ppb", 0, 1000.0),
+            "own_volume_mm3": Shown("Volume", "mm³", 0),
+            "moment_ppm_mm3": Shown("Moment", "ppm mm³", 1),
+            "r2star_per_s_mean": Shown("R2*", "1/s", 0),
+            "change_percent": Shown("Change of χ", "%", 1),
+            "change_percent_per_year": Shown("Change a year", "%", 1),
+            "exceeds_threshold": Shown("Threshold reached"),
+        },
+        "No lesion was found in any session.",
+    ),
+}
 """By the tables' rows of :data:`bids_qsm.bids.naming.OUTPUTS`, in the order of the report."""
 
 
@@ -66,7 +148,7 @@ def clinical_table(layout: Layout, rows: list[dict[str, str]]) -> Table:
 
 def _row(layout: Layout, row: dict[str, str]) -> Row:
     cells = tuple(
-        Cell("–" if row[name] == "n/a" else row[name])
+        Cell(WORDS.get(row[name], row[name]))
         if shown.digits is None
         else number_cell(shown.factor * number(row, name), shown.digits)
         for name, shown in layout.columns.items()

@@ -27,6 +27,13 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         "regions",
     ),
     "Lesions and morphometry": ("lesions", "enhancement", "tissues", "thickness", "freesurfer"),
+    "Clinical steps": (
+        "t2w",
+        "hybrid",
+        "trajectories",
+        "paramagnetic",
+        "tracking",
+    ),
 }
 """The headings of the text and the steps below each, in this order whatever was run first."""
 
@@ -36,10 +43,12 @@ METHOD_NAMES: Mapping[str, str] = {
     "clear": "CLEAR-SWI",
     "gre": "from the gradient echo alone",
     "hd-qsm": "HD-QSM",
+    "hysteresis": "two thresholds of susceptibility",
     "ilsqr": "iLSQR",
     "ismv": "iSMV",
     "joint": "joint fit",
     "l2": "squared-gradient penalty",
+    "labels": "by labels",
     "lbv": "LBV",
     "linear": "linear fit",
     "loglinear": "log-linear fit",
@@ -53,6 +62,7 @@ METHOD_NAMES: Mapping[str, str] = {
     "resharp": "RESHARP",
     "romeo": "ROMEO",
     "rts": "RTS",
+    "same-region": "in the same region",
     "sharp": "SHARP",
     "tgv": "total generalised variation",
     "tikhonov": "Tikhonov regularisation",
@@ -91,6 +101,11 @@ STEP_NAMES: Mapping[str, str] = {
     "tissues": "Tissues",
     "thickness": "Cortical thickness",
     "freesurfer": "FreeSurfer",
+    "t2w": "Registration of the T2w image to the T1w image",
+    "hybrid": "Hybrid contrast",
+    "trajectories": "Trajectories",
+    "paramagnetic": "Lesions to follow",
+    "tracking": "Lesion tracking",
 }
 
 WHOLE_BRAIN_SENTENCE = "Susceptibility is relative to the mean over the whole brain."
@@ -209,6 +224,25 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     "(after [@buckner2004]).",
     ("thickness", "direct"): "Cortical thickness was measured with DiReCT [@das2009].",
     ("freesurfer", "given"): "FreeSurfer's volumes and thickness were supplied by the user.",
+    ("paramagnetic", "hysteresis"): "Strongly paramagnetic lesions were found as compact regions "
+    "of high susceptibility that lie neither at the edge of the mask nor in a nucleus.",
+    ("paramagnetic", "given"): "The lesions to be followed were supplied by the user.",
+    ("paramagnetic", "off"): "No lesions to be followed were looked for.",
+    ("tracking", "same-region"): "Lesions were followed over the sessions of a subject, which were "
+    "registered rigidly with ANTs [@tustison2021]; each was measured in all that belongs to it in "
+    "any session, so that no session is favoured [@reuter2012], in maps that were not resampled; "
+    "a rise of the mean susceptibility from one session to the next is flagged as in "
+    "[@zeineddine2018].",
+    ("t2w", "rigid"): "The T2w image was registered rigidly to the T1w image with ANTs "
+    "[@tustison2021].",
+    ("hybrid", "optimal"): "A hybrid contrast, the T1w image plus weighted susceptibility, was "
+    "made for the globus pallidus interna [@wei2019], whose contrast-to-noise ratio is highest "
+    "with this weight (the linear discriminant of the nucleus and its surround).",
+    ("hybrid", "fixed"): "A hybrid contrast, the T1w image plus susceptibility with a weight of "
+    "the user's, was made for the globus pallidus interna [@wei2019].",
+    ("trajectories", "labels"): "Trajectories of the user's were followed through susceptibility, "
+    "which was not resampled but along the line, and through the structures' probabilities; the "
+    "uncertainty of spans is that among lines shifted, and borders moved, at random.",
     ("veins", "vesselness"): "Veins were found by their shape at several scales, their width and "
     "their R2* [@frangi1998]; regional values are stated with and without them.",
     ("veins", "off"): "Veins were not left out of regional values.",

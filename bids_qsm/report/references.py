@@ -308,6 +308,13 @@ REFERENCES: Mapping[str, Reference] = {
         "NMR in Biomedicine 33:e4271",
         "10.1002/nbm.4271",
     ),
+    "reuter2012": Reference(
+        "Reuter M, Schmansky NJ, Rosas HD, Fischl B",
+        2012,
+        "Within-subject template estimation for unbiased longitudinal image analysis",
+        "NeuroImage 61:1402-1418",
+        "10.1016/j.neuroimage.2012.02.084",
+    ),
     "robinson2017": Reference(
         "Robinson SD, Bredies K, Khabipova D, Dymerska B, Marques JP, Schweser F",
         2017,
@@ -419,6 +426,14 @@ REFERENCES: Mapping[str, Reference] = {
         "IEEE Transactions on Pattern Analysis and Machine Intelligence 35:611-623",
         "10.1109/TPAMI.2012.143",
     ),
+    "wei2019": Reference(
+        "Wei H, Zhang C, Wang T, He N, Li D, Zhang Y, Liu C, Yan F, Sun B",
+        2019,
+        "Precise targeting of the globus pallidus internus with quantitative susceptibility "
+        "mapping for deep brain stimulation surgery",
+        "Journal of Neurosurgery 133:1605-1611",
+        "10.3171/2019.7.JNS191254",
+    ),
     "wen2014": Reference(
         "Wen Y, Zhou D, Liu T, Spincemaille P, Wang Y",
         2014,
@@ -432,6 +447,15 @@ REFERENCES: Mapping[str, Reference] = {
         "Whole brain susceptibility mapping using compressed sensing",
         "Magnetic Resonance in Medicine 67:137-147",
         "10.1002/mrm.23000",
+    ),
+    "zeineddine2018": Reference(
+        "Zeineddine HA, Girard R, Cao Y, Hobson N, Fam MD, Stadnik A, Tan H, Shen J, Chaudagar K, "
+        "Shenkar R, Thompson RE, McBee N, Hanley D, Carroll T, Christoforidis GA, Awad IA",
+        2018,
+        "Quantitative susceptibility mapping as a monitoring biomarker in cerebral cavernous "
+        "malformations with recent hemorrhage",
+        "Journal of Magnetic Resonance Imaging 47:1133-1138",
+        "10.1002/jmri.25831",
     ),
     "zhou2014": Reference(
         "Zhou D, Liu T, Spincemaille P, Wang Y",
