@@ -13,6 +13,7 @@ import pytest
 from bids_qsm.cli import main
 from bids_qsm.images import Image, encode_image, load_image
 from bids_qsm.report.record import record_from_json
+from tests.one_process import one_process
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "data_examples" / "bids"
 
@@ -55,8 +56,9 @@ def dataset(tmp_path) -> Path:
 
 
 def test_single_coils_give_the_maps_of_the_combined_images(dataset, tmp_path, capsys) -> None:
-    words = ("--nprocs", "2", "--omp-nthreads", "1")
-    assert main([str(dataset), str(tmp_path / "out"), "participant", *words]) == 0
+    words = [str(dataset), str(tmp_path / "out"), "participant", "--preset", "consensus"]
+    with one_process(pictures=False):
+        assert main(words) == 0
     maps = {}
     for name in ("combined", "coils"):
         anat = tmp_path / "out" / f"sub-{name}" / "anat"
@@ -80,6 +82,7 @@ def test_single_coils_give_the_maps_of_the_combined_images(dataset, tmp_path, ca
 
 def test_a_coil_that_lacks_an_echo_is_refused_in_a_sentence(dataset, tmp_path, capsys) -> None:
     next((dataset / "sub-coils" / "anat").glob("*coil-3_echo-2_part-phase*.nii.gz")).unlink()
-    words = ("--participant-label", "coils")
-    assert main([str(dataset), str(tmp_path / "out"), "participant", *words]) == 1
+    words = [str(dataset), str(tmp_path / "out"), "participant", "--participant-label", "coils"]
+    with one_process():
+        assert main(words) == 1
     assert "this coil has no phase of echo 2" in " ".join(capsys.readouterr().out.split())
