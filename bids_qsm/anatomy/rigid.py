@@ -73,10 +73,10 @@ def register_t1w_to_gre(t1w: PreparedT1w, magnitude: Image, mask: Image) -> Rigi
         register_linearly(fixed, moving, ("Rigid",), start=start, shrink="4x2x1", mask=inside)
         for start in _starts(t1w.brain, mask)
     ]
-    scores = [_mutual_information(fixed, moving, inside.data, matrix) for matrix in found]
+    scores = [mutual_information(fixed, moving, inside.data, matrix) for matrix in found]
     best = int(np.argmax(scores))
     gre_to_t1w = found[best]
-    before = _mutual_information(fixed, moving, inside.data, np.eye(4))
+    before = mutual_information(fixed, moving, inside.data, np.eye(4))
     overlap = _overlap(t1w.brain, mask, gre_to_t1w)
     return RigidTransform(
         t1w_to_gre=np.linalg.inv(gre_to_t1w),
@@ -105,7 +105,7 @@ def _centre_mm(mask: Image) -> NDArray[np.float64]:
     return mask.affine[:3, :3] @ np.argwhere(mask.data).mean(axis=0) + mask.affine[:3, 3]
 
 
-def _mutual_information(
+def mutual_information(
     fixed: Image, moving: Image, inside: NDArray[np.bool_], gre_to_t1w: NDArray[np.float64]
 ) -> float:
     """Return the mutual information (nats) of 48 x 48 grey levels within a mask."""

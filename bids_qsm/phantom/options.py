@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 GROUPS = ("control", "patient")
+LEAD_SIDES = ("LR", "L", "R", "none")
+LEAD_TARGETS = ("stn", "gpi")
 VENDORS = ("radians", "siemens", "siemens-signed", "philips", "ge")
 BREAKAGES = (
     "missing-phase-echo",
@@ -108,6 +110,46 @@ class Acquisition:
 
 
 @dataclass(frozen=True)
+class CtOptions:
+    """A CT after leads for deep brain stimulation were put in.
+
+    Attributes
+    ----------
+    voxel_mm : tuple of float
+        Voxel size; the last one is the slices' thickness, too.
+    model : str
+        The leads' model, one of :data:`bids_qsm.numerics.lead_models.LEAD_MODELS`.
+    sides : str
+        Which hemispheres have a lead: ``LR``, ``L``, ``R``, or an empty text for none.
+    target : str
+        ``stn`` or ``gpi``: where the second contact lies.
+    bend_mm : float
+        How far the leads bow out between skull and target.
+    brain_shift_mm : float
+        How far the forehead's brain has sunk back, with air before it.
+    noise_hu : float
+        Standard deviation of the noise.
+    streaks : float
+        Strength of the metal's rays; 1 is usual.
+    fillings : bool
+        Whether there are dental fillings.
+    below_brain_mm : float
+        How far the image reaches below the brain.
+    """
+
+    voxel_mm: tuple[float, float, float] = (0.5, 0.5, 1.0)
+    model: str = "3389"
+    sides: str = "LR"
+    target: str = "stn"
+    bend_mm: float = 0.0
+    brain_shift_mm: float = 0.0
+    noise_hu: float = 12.0
+    streaks: float = 1.0
+    fillings: bool = True
+    below_brain_mm: float = 30.0
+
+
+@dataclass(frozen=True)
 class DatasetOptions:
     """A whole dataset.
 
@@ -124,11 +166,18 @@ class DatasetOptions:
         As in :class:`Acquisition`.
     tilt_deg, group, lesions, rims, microbleeds, calcifications, deformation_mm
         As in :class:`HeadOptions`.
+    cavernomas : int
+        Number of cavernous malformations, 9 at most.
+    growth_percent : float
+        What every second one of them, the first included, gains in susceptibility from session to
+        session, of its first value; sessions are a year apart.
     vendor : str
         How phase is stored, one of ``VENDORS``.
     stacked : bool
         Whether all echoes are in one 4D file.
     has_t1w, has_flair : bool
+    ct : CtOptions or None
+        The CT that each session has; None for none.
     mask_air : bool
         Whether images are zero where there is hardly any signal, as some scanners do.
     stored_bits : int
@@ -153,10 +202,13 @@ class DatasetOptions:
     microbleeds: int = 0
     calcifications: int = 0
     deformation_mm: float = 2.5
+    cavernomas: int = 0
+    growth_percent: float = 0.0
     vendor: str = "radians"
     stacked: bool = False
     has_t1w: bool = True
     has_flair: bool = True
+    ct: CtOptions | None = None
     mask_air: bool = False
     stored_bits: int = 12
     breakage: str | None = None

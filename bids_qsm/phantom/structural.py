@@ -78,7 +78,7 @@ def simulate_structural(
     moved = random_pose(rng, base[:3, :3] @ phantom.centre_mm() + base[:3, 3], 2.0, 2.0) @ base
     source = moved @ phantom.affine
     low = (0, 0, phantom.first_plane(below_brain_mm))
-    shape, affine = _upright_grid(low, phantom.labels.shape, source, voxel_mm)
+    shape, affine = upright_grid(low, phantom.labels.shape, source, (voxel_mm,) * 3)
     image = _weighted(phantom, contrast, rng, voxel_mm)
     bias = smooth_noise(rng, shape, (voxel_mm,) * 3, 55.0)
     data, labels = np.empty(shape, np.int16), np.empty(shape, np.int16)
@@ -108,14 +108,17 @@ def _weighted(
     return ndimage.gaussian_filter(image, sigma, truncate=3.0)
 
 
-def _upright_grid(
-    low: Sequence[int], high: Sequence[int], affine: NDArray, voxel_mm: float
+def upright_grid(
+    low: Sequence[int],
+    high: Sequence[int],
+    affine: NDArray,
+    voxel_mm: tuple[float, float, float],
 ) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
     """Return a grid along the scanner's axes that holds a box of another one's voxels."""
     corners = np.array(list(itertools.product(*zip(low, high, strict=True))))
     world = corners @ affine[:3, :3].T + affine[:3, 3]
     first, last = world.min(axis=0), world.max(axis=0)
-    x, y, z = (int(np.ceil((b - a) / voxel_mm)) + 1 for a, b in zip(first, last, strict=True))
-    upright = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
+    x, y, z = (int(np.ceil((b - a) / v)) + 1 for a, b, v in zip(first, last, voxel_mm, strict=True))
+    upright = np.diag([*voxel_mm, 1.0])
     upright[:3, 3] = first
     return (x, y, z), upright
