@@ -152,8 +152,9 @@ CONTRAST_COLUMNS = {
     "structure": "Nucleus.",
     "hemisphere": "L or R.",
     "contrast": "Image: T1w, T2w, Chimap, or hybrid (T1w + k times Chimap).",
-    "surround": "What it is compared with: all of the shell around the nucleus, what of that is "
-    "its neighbour (by name), or what is unlabelled.",
+    "surround": "What it is compared with: the part of a shell around the nucleus that is its "
+    "neighbour (by name), or that is unlabelled, without fluid and veins; weakest is the part with "
+    "the least ratio.",
     "cnr": "Contrast-to-noise ratio: size of the difference of the means, over the root of the "
     "mean of the two variances.",
     "mean": "Mean over the nucleus, in units.",

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from bids_qsm.clinical.drawing import drawn
 from bids_qsm.clinical.nuclei import GPE, GPI, RN, SIDES, SN, STN, Nuclei
 from bids_qsm.images import Image, voxel_sizes_mm
 from bids_qsm.numerics.geometry import Bool, Float32
-from bids_qsm.report.group_style import as_chart
 from bids_qsm.report.picture import Picture
 from bids_qsm.report.slices import AXIAL, CORONAL, reoriented, reoriented_affine
 
@@ -21,13 +21,15 @@ HALF_MM = (36.0, 30.0, 26.0)
 """Half the size of the shown box to the right, front and top."""
 CHI_PPM = (-0.1, 0.2)
 PERCENTILES = (1, 99)
-TITLES = {"T1w": "T1w", "T2w": "T2w", "Chimap": "χ", "hybrid": "T1w + k χ"}
+TITLES = {"T1w": "T1w", "T2w": "T2w", "Chimap": "χ", "hybrid": "hybrid"}
 OUTLINES = {GPE: "#56B4E9", GPI: "#FFE046", STN: "#FF5A6E", SN: "#50DC78", RN: "#F082DC"}
 SHORT = {GPE: "GPe", GPI: "GPi", STN: "STN", SN: "SN", RN: "RN"}
 VIEWS = ((GPI, AXIAL), (GPI, CORONAL), (STN, AXIAL), (STN, CORONAL))
 
 
-def draw_hybrid(images: Mapping[str, Float32], labels: Image, nuclei: Nuclei) -> Iterator[Picture]:
+def draw_hybrid(
+    images: Mapping[str, Float32], labels: Image, nuclei: Nuclei, k: float
+) -> Iterator[Picture]:
     """Yield the picture of all contrasts, without and with the nuclei's borders."""
     affine = reoriented_affine(labels.affine, labels.shape)
     shown = {name: reoriented(image, labels.affine) for name, image in images.items()}
@@ -39,21 +41,20 @@ def draw_hybrid(images: Mapping[str, Float32], labels: Image, nuclei: Nuclei) ->
     }
     masks = {name: mask for name, mask in masks.items() if mask.any()}
     pictures = tuple(
-        (suffix, close_ups(shown, masks, outlined, affine).png)
+        (suffix, drawn(close_ups, shown, masks, outlined, affine))
         for suffix, outlined in (("1", {}), ("2", masks))
     )
     yield Picture(
         SECTION,
         "hybrid",
         "Nuclei in each contrast",
-        "Axial and coronal cuts through the globus pallidus interna and the subthalamic nucleus, "
-        "on the T1w image's grid; in turn without and with the labels' borders. The subject's left "
-        "is on the left.",
+        f"The hybrid is T1w {k:+.4g} χ (χ in ppm). Axial and coronal cuts through the globus "
+        "pallidus interna and the subthalamic nucleus, on the T1w image's grid; in turn without "
+        "and with the labels' borders. The subject's left is on the left.",
         pictures,
     )
 
 
-@as_chart
 def close_ups(
     images: Mapping[str, NDArray],
     masks: Mapping[str, Bool],

@@ -10,12 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from bids_qsm.clinical.drawing import drawn
 from bids_qsm.clinical.trajectories import Course, crossed, layers_of, sampled_chi
 from bids_qsm.labelling import Anatomy, Structures
 from bids_qsm.maps import Maps
 from bids_qsm.numerics.geometry import Float32
 from bids_qsm.numerics.trajectories import sample_layers, scores
-from bids_qsm.report.group_style import COLOURS, INK, MUTED, as_chart
+from bids_qsm.report.group_style import COLOURS, INK, MUTED
 from bids_qsm.report.picture import Picture
 
 SECTION = "Trajectories"
@@ -25,6 +26,9 @@ BEFORE_MM = 30.0
 """How far before the target a picture begins."""
 ASIDE_MM = 15.0
 PIXEL_MM = 0.5
+HEIGHT_IN, LEFT_IN, PROFILE_IN, GAP_IN = 4.8, 0.65, 4.6, 0.2
+NAMES_SHARE = 0.45
+"""Of the profile's width: room for the names of structures beside the line."""
 CHI_PPB = (-100.0, 200.0)
 
 
@@ -60,7 +64,6 @@ def draw_trajectories(
                 (np.array([0, 1.0, 0]), "back to front", "P", "A"),
             )
         ]
-        chart = along(course, names, cuts)
         yield Picture(
             SECTION,
             f"trajectory{place}",
@@ -69,7 +72,7 @@ def draw_trajectories(
             "that the line crosses; beside it two cuts through χ along the line, with the borders "
             "of these. Depth is the distance to the target: positive before it. Dashed: what was "
             "recorded.",
-            (("", chart.png),),
+            (("", drawn(along, course, names, cuts)),),
         )
 
 
@@ -112,55 +115,74 @@ def asides() -> NDArray[np.float64]:
     return np.arange(-ASIDE_MM, ASIDE_MM + PIXEL_MM / 2, PIXEL_MM)
 
 
-@as_chart
 def along(course: Course, names: Mapping[int, str], cuts: Sequence[Cut]) -> Figure:
-    """Return the profile of a trajectory and cuts along it, beside each other."""
-    figure = Figure(figsize=(9.6, 5.2), layout="constrained")
-    axes = figure.subplots(1, 1 + len(cuts), sharey=True, width_ratios=[1.5] + [1] * len(cuts))
+    """Return the profile of a trajectory and cuts along it, beside each other, on one scale."""
     depth_mm, aside_mm = depths(course), asides()
-    colours = {k: COLOURS[i % len(COLOURS)] for i, k in enumerate(crossed(course))}
-    _draw_profile(axes[0], course, names, colours)
-    for ax, cut in zip(axes[1:], cuts, strict=True):
-        extent = (aside_mm[0], aside_mm[-1], depth_mm[-1], depth_mm[0])
-        ax.imshow(
-            1000 * cut.chi_ppm,
-            cmap="gray",
-            vmin=CHI_PPB[0],
-            vmax=CHI_PPB[1],
-            extent=extent,
-            interpolation="bilinear",
-            aspect="equal",
+    height_mm, width_mm = depth_mm[0] - depth_mm[-1], aside_mm[-1] - aside_mm[0]
+    cut_in = HEIGHT_IN * width_mm / height_mm
+    size = (LEFT_IN + PROFILE_IN + len(cuts) * (cut_in + GAP_IN) + GAP_IN, HEIGHT_IN + 0.9)
+    figure = Figure(figsize=size)
+
+    def panel(left_in: float, width_in: float) -> Axes:
+        return figure.add_axes(
+            (left_in / size[0], 0.55 / size[1], width_in / size[0], HEIGHT_IN / size[1])
         )
-        for score, colour in zip(cut.scores, colours.values(), strict=True):
-            if score.max() > 0.5 > score.min():
-                ax.contour(aside_mm, depth_mm, score, levels=[0.5], colors=[colour], linewidths=1.2)
-        ax.axvline(0, color="white", linewidth=0.8)
-        ax.plot([0], [0], marker="o", markersize=4, color="white")
-        ax.grid(False)
-        ax.set_title(cut.title, fontsize=9)
-        ax.set_xticks([-10, 0, 10])
-        ax.set_xlabel("across (mm)")
-        for x, word in ((0.04, cut.low), (0.96, cut.high)):
-            ax.text(x, 0.98, word, color="white", transform=ax.transAxes, va="top", ha="center")
-    axes[0].set_ylim(depth_mm[-1], depth_mm[0])
+
+    colours = {k: COLOURS[i % len(COLOURS)] for i, k in enumerate(crossed(course))}
+    profile = panel(LEFT_IN, PROFILE_IN)
+    profile.set_ylim(depth_mm[-1], depth_mm[0])
+    _draw_profile(profile, course, names, colours)
+    for place, cut in enumerate(cuts):
+        ax = panel(LEFT_IN + PROFILE_IN + GAP_IN + place * (cut_in + GAP_IN), cut_in)
+        _draw_cut(ax, cut, depth_mm, aside_mm, list(colours.values()))
     return figure
+
+
+def _draw_cut(
+    ax: Axes, cut: Cut, depth_mm: NDArray, aside_mm: NDArray, colours: Sequence[str]
+) -> None:
+    ax.set_facecolor("black")
+    ax.imshow(
+        1000 * cut.chi_ppm,
+        cmap="gray",
+        vmin=CHI_PPB[0],
+        vmax=CHI_PPB[1],
+        extent=(aside_mm[0], aside_mm[-1], depth_mm[-1], depth_mm[0]),
+        interpolation="bilinear",
+        aspect="auto",
+    )
+    for score, colour in zip(cut.scores, colours, strict=True):
+        if score.max() > 0.5 > score.min():
+            ax.contour(aside_mm, depth_mm, score, levels=[0.5], colors=[colour], linewidths=1.2)
+    ax.axvline(0, color="white", linewidth=0.8)
+    ax.plot([0], [0], marker="o", markersize=4, color="white")
+    ax.grid(False)
+    ax.set_title(cut.title)
+    ax.set_xticks([-10, 0, 10])
+    ax.set_yticklabels([])
+    ax.set_xlabel("across (mm)")
+    for x, word in ((0.04, cut.low), (0.96, cut.high)):
+        ax.text(x, 0.98, word, color="white", transform=ax.transAxes, va="top", ha="center")
 
 
 def _draw_profile(
     ax: Axes, course: Course, names: Mapping[int, str], colours: Mapping[int, str]
 ) -> None:
     spans, line = course.spans, course.line
+    deepest, highest = ax.get_ylim()
     for k, colour in colours.items():
+        shown = np.clip((spans.exit[k], spans.entry[k]), deepest, highest)
         ax.axhspan(spans.exit[k], spans.entry[k], color=colour, alpha=0.18, linewidth=0)
         ax.text(
             0.985,
-            (spans.entry[k] + spans.exit[k]) / 2,
+            shown.mean(),
             f"{names[int(spans.indices[k])]}\n{spans.span[k]:.1f} ± {spans.span_sd[k]:.1f} mm",
             transform=ax.get_yaxis_transform(),
             ha="right",
             va="center",
             fontsize=7.5,
             color=INK,
+            clip_on=True,
         )
     chi_ppb, sd_ppb = 1000 * course.chi_ppm, 1000 * course.chi_sd_ppm
     if np.isfinite(sd_ppb).any():
@@ -168,6 +190,7 @@ def _draw_profile(
             line.depth_mm, chi_ppb - sd_ppb, chi_ppb + sd_ppb, color=MUTED, alpha=0.3, linewidth=0
         )
     ax.plot(chi_ppb, line.depth_mm, color=INK)
+    ax.set_ylim(deepest, highest)
     recorded = (course.trajectory.recorded_entry_mm, course.trajectory.recorded_exit_mm)
     for depth in recorded:
         if np.isfinite(depth):
@@ -181,7 +204,8 @@ def _draw_profile(
         fontsize=7.5,
         color=MUTED,
     )
-    if not np.isfinite(chi_ppb).any():
-        ax.set_xlim(*CHI_PPB)
+    low, high = ax.get_xlim() if np.isfinite(chi_ppb).any() else CHI_PPB
+    ax.set_xticks([tick for tick in ax.get_xticks() if low <= tick <= high])
+    ax.set_xlim(low, low + (high - low) / (1 - NAMES_SHARE))
     ax.set_xlabel("χ (ppb)")
     ax.set_ylabel("depth before the target (mm)")

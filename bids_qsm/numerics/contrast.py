@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,9 @@ Float64 = NDArray[np.float64]
 
 FEWEST_VOXELS = 10
 """Of a region, below which nothing is said of it."""
+UNLABELLED = "unlabelled"
+WEAKEST, NEIGHBOUR = "weakest", "neighbour"
+AGAINST = (WEAKEST, UNLABELLED, NEIGHBOUR)
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,13 @@ class Nucleus:
     Attributes
     ----------
     inside : ndarray of bool, shape (x, y, z)
-    allowed : ndarray of bool, shape (x, y, z)
-        What its surround may be of.
+    parts : mapping of str to ndarray of bool, shape (x, y, z)
+        The tissues that it lies among, by name: what has no label (:data:`UNLABELLED`), and the
+        nucleus that it must be told apart from.
     """
 
     inside: Bool
-    allowed: Bool
+    parts: Mapping[str, Bool]
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,8 @@ def surround(
     *,
     gap_mm: float,
     shell_mm: float,
-) -> Bool:
-    """Return the allowed voxels in a shell around a nucleus.
+) -> dict[str, Bool]:
+    """Return the parts of a shell around a nucleus.
 
     Parameters
     ----------
@@ -84,12 +89,12 @@ def surround(
 
     Returns
     -------
-    ndarray of bool, shape (x, y, z)
-        Memory: this volume, and a box around the nucleus.
+    dict of str to ndarray of bool, shape (x, y, z)
+        By the names of the nucleus' parts.  Memory: these volumes, and a box around the nucleus.
     """
-    shell = np.zeros(nucleus.inside.shape, bool)
+    empty = {name: np.zeros(nucleus.inside.shape, bool) for name in nucleus.parts}
     if not nucleus.inside.any():
-        return shell
+        return empty
     reach_mm = gap_mm + shell_mm
     box = []
     for axis, voxel in enumerate(voxel_mm):
@@ -99,8 +104,10 @@ def surround(
         box.append(slice(max(0, int(here[0]) - margin), int(here[-1]) + margin + 1))
     part = (box[0], box[1], box[2])
     away = distance_mm(~nucleus.inside[part], voxel_mm)
-    shell[part] = (away > gap_mm) & (away <= reach_mm) & nucleus.allowed[part]
-    return shell
+    shell = (away > gap_mm) & (away <= reach_mm)
+    for name, allowed in nucleus.parts.items():
+        empty[name][part] = shell & allowed[part]
+    return empty
 
 
 def moments(images: Sequence[Float32], inside: Bool, outside: Bool) -> Moments | None:
@@ -145,13 +152,16 @@ def optimal(
     voxel_mm: tuple[float, float, float],
     unit: float,
     *,
+    against: str = WEAKEST,
     gap_mm: float = 1.0,
     shell_mm: float = 2.0,
 ) -> float:
     """Weight susceptibility so that the contrast-to-noise ratio of the nucleus is the highest.
 
-    Of all sums ``T1w + k * chi`` the one with the highest :func:`contrast_to_noise` is Fisher's
-    linear discriminant, its weights scaled so that that of T1w is one.
+    Against one tissue that is Fisher's linear discriminant, its weights scaled so that that of T1w
+    is one.  Against several tissues it is the sum in which the one that the nucleus stands out from
+    least is stood out from most: at the discriminant of one of them, or where two are equal, which
+    are the roots of a polynomial.
 
     Parameters
     ----------
@@ -161,6 +171,9 @@ def optimal(
     voxel_mm : tuple of float
     unit : float
         Not used.
+    against : str
+        What the nucleus shall stand out from: ``weakest`` (each tissue around it), ``unlabelled``
+        (what has no label), or ``neighbour`` (the nucleus beside it: the external pallidum).
     gap_mm : float
         Voxels this near to the nucleus do not count to its surround, in mm.
     shell_mm : float
@@ -180,18 +193,22 @@ def optimal(
     ----------
     Wei et al. 2019, 10.3171/2019.7.JNS191254; Fisher 1936, 10.1111/j.1469-1809.1936.tb02137.x.
     """
-    found = []
+    if against not in AGAINST:
+        raise ValueError(f"'against' must be one of {', '.join(AGAINST)}, got {against!r}")
+    found: dict[str, list[Moments]] = {}
     for nucleus in nuclei:
         shell = surround(nucleus, voxel_mm, gap_mm=gap_mm, shell_mm=shell_mm)
-        of_side = moments((t1w, chi_ppm), nucleus.inside, shell)
-        if of_side is not None:
-            found.append(of_side)
+        for name, outside in shell.items():
+            of_side = moments((t1w, chi_ppm), nucleus.inside, outside)
+            kind = UNLABELLED if name == UNLABELLED else NEIGHBOUR
+            if of_side is not None and against in (WEAKEST, kind):
+                found.setdefault(name, []).append(of_side)
     if not found:
         raise ValueError(
             f"neither side has {FEWEST_VOXELS} voxels of the nucleus and of its surround with "
             "susceptibility"
         )
-    return best_weight(found)
+    return best_weight(list(found.values()))
 
 
 def fixed(
@@ -231,29 +248,61 @@ METHODS = {"optimal": optimal, "fixed": fixed}
 """How susceptibility is weighted in the hybrid contrast."""
 
 
-def best_weight(found: Sequence[Moments]) -> float:
-    """Return k of the sum ``first + k * second`` that has the highest contrast-to-noise ratio.
+def best_weight(parts: Sequence[Sequence[Moments]]) -> float:
+    """Return k of the sum ``first + k * second`` whose least contrast-to-noise ratio is highest.
 
     Parameters
     ----------
-    found : sequence of Moments
-        Of two images.
+    parts : sequence of sequence of Moments
+        Of two images: for each tissue around the nucleus, those of its sides.
 
     Raises
     ------
     ValueError
         If the first image has no part in the best sum.
     """
-    d, v = _averaged(found)
+    averages = [_averaged(of_part) for of_part in parts]
+    noise = np.mean([np.diag(pooled) for _, pooled in averages], axis=0)
+    if not noise.min() > 0:
+        raise ValueError("one of the two images is constant around the nucleus")
+    scale = float(np.sqrt(noise[0] / noise[1]))  # so that k is of the order of one
+    scaled = [(d * (1, scale), v * ((1, scale), (scale, scale**2))) for d, v in averages]
+    tried = [k for d, v in scaled for k in _discriminant(d, v)]
+    tried += [k for a, b in combinations(scaled, 2) for k in _equal(a, b)]
+    worst = [min(_squared_ratio(of_part, 1.0, k) for of_part in scaled) for k in tried]
+    without_first = min(_squared_ratio(of_part, 0.0, 1.0) for of_part in scaled)
+    if not tried or max(worst) <= (1 + 1e-6) * without_first:
+        raise ValueError("the T1w image adds nothing to susceptibility")
+    return scale * tried[int(np.argmax(worst))]
+
+
+def _discriminant(d: Float64, v: Float64) -> list[float]:
+    """Return k of the highest ratio against one tissue; nothing where it is infinite."""
     first = v[1, 1] * d[0] - v[0, 1] * d[1]
     second = v[0, 0] * d[1] - v[0, 1] * d[0]
-    if not abs(first) > 1e-9 * (v[1, 1] * abs(d[0]) + abs(v[0, 1] * d[1])):
-        raise ValueError("the T1w image adds nothing to susceptibility")
-    return float(second / first)
+    return [float(second / first)] if abs(first) > 1e-12 * abs(second) else []
+
+
+def _equal(a: tuple[Float64, Float64], b: tuple[Float64, Float64]) -> list[float]:
+    """Return all k whose ratio is the same against two tissues."""
+    (d_a, v_a), (d_b, v_b) = a, b
+    signal_a, signal_b = (np.polynomial.Polynomial(d) ** 2 for d in (d_a, d_b))
+    noise_a, noise_b = (
+        np.polynomial.Polynomial([v[0, 0], 2 * v[0, 1], v[1, 1]]) for v in (v_a, v_b)
+    )
+    roots = np.atleast_1d((signal_a * noise_b - signal_b * noise_a).roots())
+    return [float(k.real) for k in roots if abs(k.imag) < 1e-9 * (1 + abs(k))]
+
+
+def _squared_ratio(of_part: tuple[Float64, Float64], first: float, second: float) -> float:
+    d, v = of_part
+    signal = first * d[0] + second * d[1]
+    noise = first**2 * v[0, 0] + 2 * first * second * v[0, 1] + second**2 * v[1, 1]
+    return float(signal**2 / noise)
 
 
 def contrast_table(
-    images: Mapping[str, Float32], nucleus: Nucleus, outsides: Mapping[str, Bool]
+    images: Mapping[str, Float32], inside: Bool, outsides: Mapping[str, Bool]
 ) -> pd.DataFrame:
     """Return the contrast-to-noise ratio of a nucleus in each image against each surround.
 
@@ -261,7 +310,8 @@ def contrast_table(
     ----------
     images : mapping of str to ndarray of float32
         By contrast.
-    nucleus : Nucleus
+    inside : ndarray of bool
+        The nucleus.
     outsides : mapping of str to ndarray of bool
         What it is compared with, by name; those that are too small are left out.
 
@@ -274,7 +324,7 @@ def contrast_table(
     rows = []
     for name, outside in outsides.items():
         for contrast, image in images.items():
-            found = moments((image,), nucleus.inside, outside)
+            found = moments((image,), inside, outside)
             if found is not None:
                 rows.append(
                     {

@@ -52,9 +52,10 @@ LAYOUTS: Mapping[str, Layout] = {
     "contrast_to_noise": Layout(
         "Hybrid contrast",
         "Contrast-to-noise ratios",
-        "Difference of the means of a nucleus and its surround (a shell around it, and parts of "
-        "that) over the noise, which is the root of the mean of their variances. All images are on "
-        "the T1w image's grid; means of χ are in ppm, others in the image's units.",
+        "Difference of the means of a nucleus and of its neighbour, or of what has no label, in a "
+        "shell around it, over the noise: the root of the mean of their variances. The weakest of "
+        "the two says how well all of the border is seen. All images are on the T1w image's grid; "
+        "means of χ are in ppm, others in the image's units.",
         ("structure", "Nucleus"),
         {
             "hemisphere": Shown("Side"),
