@@ -10,12 +10,14 @@ from bids_qsm.job import Job
 from bids_qsm.numerics import (
     background,
     coils,
+    contrast,
     field,
     inversion,
     masking,
     relaxometry,
     separation,
     swi,
+    trajectories,
     two_pass,
     uncertainty,
     unwrapping,
@@ -38,6 +40,8 @@ METHODS = {
     "swi": swi.METHODS,
     "separation": separation.METHODS,
     "uncertainty": uncertainty.METHODS,
+    "hybrid": contrast.METHODS,
+    "trajectories": trajectories.METHODS,
 }
 """The choices of each step, by its name in :class:`bids_qsm.settings.Processing`."""
 

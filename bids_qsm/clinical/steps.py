@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from bids_qsm.clinical.case import Case, Finding
+from bids_qsm.clinical.hybrid import make_hybrid
+from bids_qsm.clinical.trajectories import follow_trajectories
 from bids_qsm.job import Job
 
 Step = Callable[[Job, Case], Finding | None]
 
 STEPS: Mapping[str, tuple[Step, ...]] = {
-    "dbs": (),
+    "dbs": (make_hybrid, follow_trajectories),
     "lesion-tracking": (),
     "microbleeds": (),
 }
