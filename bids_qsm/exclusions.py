@@ -61,8 +61,9 @@ def read_exclusions(path: Path | None) -> tuple[Exclusion, ...]:
         # a spreadsheet may have put a byte order mark first
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        why = getattr(error, "strerror", None) or str(error).strip()
         raise UnreadableInputError(
-            f"{path}: the list of exclusions cannot be read ({str(error).strip()})."
+            f"{path}: the list of exclusions cannot be read ({why})."
         ) from None
     if "participant_id" not in table:
         there = ", ".join(map(str, table.columns))

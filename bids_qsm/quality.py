@@ -44,13 +44,15 @@ METHODS = (
     "Student's t (0.37 (n − 1) degrees of freedom [@rousseeuw1993]) that a usual scan exceeds on "
     "the bad side in any of the metrics with a probability of 1 %. All metrics of the images at "
     "once were judged by the Mahalanobis distance from the reweighted minimum covariance "
-    "determinant [@hubert2012] with the cutoff of Cerioli [@cerioli2010] at 0.1 %; where there are "
-    "fewer than five scans for each metric, among the first spherical principal components "
-    "[@locantore1999], and by the distance from these [@hubert2005]. Fewer than eight scans of a "
-    "kind are judged by the expected ranges alone. A scan is flagged if a metric of the images is "
-    "out of its range (unless most scans of its kind are) or an outlier, if a check of its labels "
-    "is both, or if a distance is beyond its cutoff; it is proposed for exclusion if a metric of "
-    "the images, or three checks of the labels, are both out of range and outliers."
+    "determinant [@hubert2012] with the cutoff of Cerioli [@cerioli2010] at 0.05 %, or the same "
+    "quantile of the distances themselves where that is larger; where there are fewer than five "
+    "scans for each metric, among the first spherical principal components [@locantore1999], and "
+    "by the distance from these [@hubert2005]. Fewer than eight scans of a kind are judged by the "
+    "expected ranges alone. A scan is flagged if a metric of the images is out of its range "
+    "(unless most scans of its kind are) or an outlier, if a check of its labels is both, or if a "
+    "distance is beyond its cutoff; it is proposed for exclusion if a metric of the images, or "
+    "three checks of the labels, are both out of range and outliers. Where half of the scans have "
+    "one value there is no outlier, and the range alone counts."
 )
 
 
@@ -98,7 +100,7 @@ def write_quality(settings: Settings, gathered: Gathered) -> QualityFound:
     notes = judged.notes + _unmeasured(gathered.records, judged.scans)
     scans = judged.scans.assign(
         is_excluded=judged.scans["series"].isin(list(gathered.excluded)),
-        excluded_for=judged.scans["series"].map(dict(gathered.excluded)).fillna(""),
+        excluded_for=[gathered.excluded.get(name, "") for name in judged.scans["series"]],
         page=[
             report_path(participant.removeprefix("sub-")).as_posix()
             for participant in judged.scans["participant_id"]
@@ -134,7 +136,8 @@ def gather_quality(settings: Settings, records: Sequence[SeriesRecord]) -> pd.Da
         table[name] = table.get(name, pd.Series(np.nan, table.index)).fillna("n/a")
     table["units"] = table["units"].fillna("")
     said = table["passed"].astype(str).str.lower()
-    table["passed"] = said.map({"true": True, "false": False}).astype(object)
+    passed = [{"true": True, "false": False}.get(word) for word in said]
+    table["passed"] = pd.Series(passed, table.index, dtype=object)
     both = table["low"].notna() == table["high"].notna()
     one = np.where(table["low"].notna(), "low", "high")
     table["direction"] = table["direction"].where(
@@ -164,10 +167,10 @@ def proposals(scans: pd.DataFrame, excluded: Mapping[str, str]) -> pd.DataFrame:
     What the user excludes now stays so, with the reason that he gave.
     """
     now = scans["series"].isin(list(excluded))
-    given = scans["series"].map(dict(excluded)).fillna("")
+    pairs = zip(scans["series"], scans["reasons"], strict=True)
     table = scans[KEYS].assign(
         exclude=np.where(now | scans["is_proposed"], "true", "false"),
-        reasons=given.where(given != "", scans["reasons"]).replace("", "n/a"),
+        reasons=[excluded.get(series) or found or "n/a" for series, found in pairs],
     )
     order = pd.DataFrame({"a": ~(now | scans["is_proposed"]), "b": ~scans["is_flagged"]})
     return table.loc[order.sort_values(["a", "b"], kind="stable").index]

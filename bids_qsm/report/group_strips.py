@@ -20,9 +20,12 @@ Float64 = NDArray[np.float64]
 LANE_PX = 46
 NAME_PX = 18
 AXIS_PX = 24
+ROUNDING = 1 + 1e-9
 MARGIN = 0.015
 """Of the width, left free at both ends."""
 MOST_TICKS = 6
+FARTHEST = 6.0
+"""Times the width of nine tenths of the points: beyond that a point is drawn at the axis' end."""
 LOG_FROM = 20.0
 """Ratio of the largest to the least value from which an axis is logarithmic."""
 BINS = 40
@@ -137,21 +140,30 @@ def strip(rows: pd.DataFrame, key: str) -> Strip | None:
 
 
 def _axis(rows: pd.DataFrame) -> Axis:
+    """Return an axis on which the bulk is told apart; what lies far off is drawn at its end."""
     values = rows["value"].to_numpy(np.float64)
-    least, largest = float(values.min()), float(values.max())
-    is_log = least > 0 and largest / least > LOG_FROM
-    ends = np.array([least, largest])
-    span = math.log(largest / least) if is_log else largest - least
-    for bound in {*rows["low"].dropna(), *rows["high"].dropna()}:
-        if is_log and bound <= 0:
-            continue
-        off = np.abs(np.log(bound / ends) if is_log else bound - ends).min()
-        if off <= span:  # else the points would be crowded at one end
-            least, largest = min(least, bound), max(largest, bound)
+    is_log = bool(values.min() > 0 and values.max() / values.min() > LOG_FROM)
+    scaled = np.log(values) if is_log else values
+    usual = np.quantile(scaled, (0.05, 0.95))
+    reach = FARTHEST * (usual[1] - usual[0]) or np.inf
+    least = max(float(scaled.min()), float(usual[0]) - reach)
+    largest = min(float(scaled.max()), float(usual[1]) + reach)
+    span = largest - least
+    for side, is_beyond in (("low", values < rows["low"]), ("high", values > rows["high"])):
+        for bound in rows[side].dropna().unique():
+            if is_log and bound <= 0:
+                continue
+            place = math.log(bound) if is_log else bound
+            # without a value beyond it, a far bound would crowd the points at one end
+            if is_beyond.any() or min(abs(place - least), abs(place - largest)) <= span:
+                beyond = 0.1 * abs(place - (largest if side == "low" else least))
+                beyond *= bool(is_beyond.any())
+                least = min(least, place - beyond) if side == "low" else min(least, place)
+                largest = max(largest, place + beyond) if side == "high" else max(largest, place)
     if largest <= least:
         half = abs(least) / 2 or 0.5
-        return Axis(least - half, largest + half, False)
-    return Axis(least, largest, is_log)
+        least, largest = least - half, largest + half
+    return Axis(math.exp(least), math.exp(largest), True) if is_log else Axis(least, largest, False)
 
 
 def _lane(rows: pd.DataFrame, axis: Axis, name: str, y: float) -> Lane:
@@ -161,9 +173,9 @@ def _lane(rows: pd.DataFrame, axis: Axis, name: str, y: float) -> Lane:
         ends = [axis(np.array([b]))[0] if math.isfinite(b) else e for b, e in ((low, 0), (high, 1))]
         start, end = (min(1.0, max(0.0, float(place))) for place in ends)
         left, width = _percent(start), _percent(end - start)
-    rows = rows.assign(
-        x=axis(rows["value"].to_numpy(np.float64)), mark=[_mark(r) for r in rows.itertuples()]
-    ).sort_values(["x", "series"], kind="stable")
+    x = np.clip(axis(rows["value"].to_numpy(np.float64)), MARGIN, 1 - MARGIN)
+    rows = rows.assign(x=x, mark=[_mark(r) for r in rows.itertuples()])
+    rows = rows.sort_values(["x", "series"], kind="stable")
     rows["y"] = y + (LANE_PX / 2 - 6) * _spread(rows["x"].to_numpy(np.float64))
     # what stands out is drawn last, so that nothing hides it
     rows = rows.sort_values("mark", key=lambda mark: mark != "", kind="stable")
@@ -221,10 +233,9 @@ def _facts(rows: pd.DataFrame, n_kinds: int) -> str:
             said.append(f"expected at most {short_text(high)}")
         if np.isfinite(rows["median"].iloc[0]):
             said.append(f"median {short_text(rows['median'].iloc[0])}")
-    for name, words in (("is_out_of_range", "out of range"), ("is_outlier", "an outlier")):
-        n = int(rows[name].sum())
-        if n:
-            said.append(f"{n} {words if n == 1 else words.replace('an outlier', 'outliers')}")
+    n_out, n_odd = int(rows["is_out_of_range"].sum()), int(rows["is_outlier"].sum())
+    said += [f"{n_out} out of range"] if n_out else []
+    said += [f"{n_odd} outlier{'' if n_odd == 1 else 's'}"] if n_odd else []
     return " · ".join(said)
 
 
@@ -234,7 +245,9 @@ def _ticks(axis: Axis) -> Sequence[float]:
         powers = range(math.floor(math.log10(axis.least)), math.ceil(math.log10(axis.largest)) + 1)
         for factors in ((1, 2, 5), (1, 3), (1,)):
             ticks = [f * 10.0**power for power in powers for f in factors]
-            ticks = [tick for tick in ticks if axis.least <= tick <= axis.largest]
+            ticks = [
+                t for t in ticks if axis.least <= t * ROUNDING and t <= axis.largest * ROUNDING
+            ]
             if len(ticks) <= MOST_TICKS:
                 return ticks
         return ticks[:: -(-len(ticks) // MOST_TICKS)]

@@ -69,7 +69,8 @@ def robust_distances(z: Float64, *, alpha: float = 0.001) -> Distances | None:
     Notes
     -----
     The cutoff of the score is that of Cerioli 2010, 10.1198/jasa.2009.tm09147, for rows that the
-    reweighted estimate leaves out.  Memory: some times ``z``.
+    reweighted estimate leaves out, or what the spread of the distances themselves gives, if that is
+    more.  Memory: some times ``z``.
     """
     n, p = z.shape
     q = min(p, n // ROWS_PER_DIMENSION)
@@ -91,7 +92,9 @@ def robust_distances(z: Float64, *, alpha: float = 0.001) -> Distances | None:
         covariance *= 0.975 / stats.chi2.cdf(limit, q + 2)
     score = np.sqrt(_squared(scores, centre, covariance))
     ratio = (w + 1) * (w - 1) * q / (w * (w - q))
-    cutoff = float(np.sqrt(ratio * stats.f.isf(alpha, q, w - q)))
+    normal = float(np.sqrt(ratio * stats.f.isf(alpha, q, w - q)))
+    # metrics are not quite normal: among many scans that would flag too many
+    cutoff = max(normal, _cube_root_cutoff(score, alpha))
     return Distances(score, cutoff, orthogonal, orthogonal_cutoff, q)
 
 
@@ -202,7 +205,8 @@ def _moments(x: Float64) -> tuple[Float64, Float64]:
 
 def _squared(x: Float64, centre: Float64, covariance: Float64) -> Float64:
     off = x - centre
-    return np.einsum("np,np->n", off, np.linalg.solve(covariance, off.T).T)
+    inverse = np.linalg.inv(covariance)
+    return np.asarray(np.einsum("np,np->n", np.einsum("np,pq->nq", off, inverse), off))
 
 
 def _correlation(x: Float64) -> Float64:

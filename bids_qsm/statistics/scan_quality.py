@@ -22,7 +22,8 @@ FEWEST = 8
 """Comparable scans; fewer are judged by the reference ranges alone."""
 METRIC_ALPHA = 0.01
 """Chance that a usual scan has an outlier among the metrics of the images, or of an atlas."""
-DISTANCE_ALPHA = 0.001
+DISTANCE_ALPHA = 0.0005
+"""Chance that a usual scan is beyond the cutoff of one of the two distances."""
 SCORE = "robust distance in all metrics"
 ORTHOGONAL = "distance from what the scans have in common"
 MOST_REASONS = 3
@@ -212,16 +213,16 @@ def _verdicts(scans: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
     reasons = judged[marks["n_reasons"] | marks["n_far"]]
     worst = [~reasons["is_out_of_range"], -reasons["robust_z"].abs().fillna(0)]
     reasons = reasons.iloc[np.lexsort([worst[1], worst[0]])]
-    texts = reasons.assign(text=[_reason(row) for _, row in reasons.iterrows()])
-    joined = texts.groupby(KEYS, sort=False)["text"].agg(_joined).rename("reasons")
-    verdicts = verdicts.join(joined, on=KEYS)
+    texts: dict[tuple[str, ...], list[str]] = {}
+    for _, row in reasons.iterrows():
+        texts.setdefault(tuple(row[KEYS]), []).append(_reason(row))
     verdicts["n_comparable"] = verdicts.groupby("comparable")["series"].transform("size")
-    verdicts["reasons"] = verdicts["reasons"].fillna("")
+    keys = verdicts[KEYS].itertuples(index=False, name=None)
+    verdicts["reasons"] = [_joined(texts.get(key, [])) for key in keys]
     return verdicts.drop(columns=["n_grave", "n_reasons", "n_far"])
 
 
 def _joined(texts: Sequence[str]) -> str:
-    texts = list(texts)
     more = len(texts) - MOST_REASONS
     return "; ".join(texts[:MOST_REASONS]) + (f"; and {more} more" if more > 0 else "")
 

@@ -13,8 +13,10 @@ document.querySelectorAll(".points [data-s]").forEach((point) => {
   ofScan.set(s, (ofScan.get(s) ?? []).concat(point));
 });
 let marked = [];
+let told = null;
 
 function leave() {
+  told = null;
   marked.forEach((point) => point.classList.remove("same"));
   marked = [];
   tip.hidden = true;
@@ -27,9 +29,14 @@ function enter(link) {
   if (!link.closest(".points")) {
     return;
   }
+  told = link;
   tip.textContent = link.getAttribute("aria-label");
   tip.hidden = false;
-  const at = link.getBoundingClientRect();
+  put();
+}
+
+function put() {
+  const at = told.getBoundingClientRect();
   const left = at.left + at.width / 2 - tip.offsetWidth / 2;
   const room = document.documentElement.clientWidth - tip.offsetWidth - 4;
   tip.style.left = `${Math.max(4, Math.min(room, left))}px`;
@@ -46,7 +53,7 @@ for (const [come, go] of [["mouseover", "mouseout"], ["focusin", "focusout"]]) {
   });
   document.addEventListener(go, (event) => event.target.closest("[data-s]") && leave());
 }
-document.addEventListener("scroll", () => (tip.hidden = true), { passive: true });
+document.addEventListener("scroll", () => told && put(), { passive: true });
 
 function place(point) {
   const shape = point.firstElementChild;
