@@ -13,7 +13,10 @@ from bids_qsm.numerics import (
     contrast,
     field,
     inversion,
+    leads,
+    lesion_tracking,
     masking,
+    paramagnetic,
     relaxometry,
     separation,
     swi,
@@ -41,7 +44,10 @@ METHODS = {
     "separation": separation.METHODS,
     "uncertainty": uncertainty.METHODS,
     "hybrid": contrast.METHODS,
+    "leads": leads.METHODS,
     "trajectories": trajectories.METHODS,
+    "paramagnetic": paramagnetic.METHODS,
+    "tracking": lesion_tracking.METHODS,
 }
 """The choices of each step, by its name in :class:`bids_qsm.settings.Processing`."""
 

@@ -6,6 +6,8 @@ process, started before, imports the processing.
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -16,14 +18,19 @@ from typing import Any
 from bids_qsm.bids.dataset import check_output_dir, prepare_output_dir
 from bids_qsm.bids.derivatives import check_derivatives, given_files
 from bids_qsm.bids.inputs import Found, Series, find_series
-from bids_qsm.bids.naming import record_path, report_path
+from bids_qsm.bids.naming import output_path, record_path, report_path, tracking_record_path
 from bids_qsm.bids.publishing import write_text
 from bids_qsm.errors import CommandLineError
 from bids_qsm.execution.environment import available_memory_gib, prepare_environment
 from bids_qsm.execution.local import Outcome, Unit, Worker, run_units
 from bids_qsm.execution.steps import files_fingerprint, fingerprint
 from bids_qsm.job import work_dir
-from bids_qsm.report.record import SeriesRecord, record_from_json
+from bids_qsm.report.record import (
+    SeriesRecord,
+    SubjectRecord,
+    record_from_json,
+    subject_record_from_json,
+)
 from bids_qsm.settings import Settings, as_json
 
 Tell = Callable[[str], None]
@@ -65,9 +72,14 @@ def run(settings: Settings, worker: Worker | None = None) -> int:
     finished = [s for s in found.series if _is_finished(s, keys[s.name], settings.output_dir)]
     waiting = [s for s in found.series if s not in finished]
     outcomes = [] if settings.reports_only else _process(waiting, keys, settings, worker)
-    made = {outcome.unit for outcome in outcomes}
+    followed = [] if settings.reports_only else _track_lesions(found.series, settings)
+    made = {outcome.unit for outcome in (*outcomes, *followed)}
     _write_pages(found.series, None if settings.reports_only else made, settings.output_dir)
-    return _summary(found, finished, outcomes, settings)
+    status = _summary(found, finished, outcomes, settings)
+    for outcome in followed:
+        if outcome.problem:
+            _say(f"FAILED {outcome.unit}: {outcome.problem}")
+    return 1 if any(outcome.problem for outcome in followed) else status
 
 
 def prepare_worker(settings: Settings) -> None:
@@ -198,6 +210,84 @@ def _process(
     return outcomes
 
 
+def track(
+    subject: str, names: Sequence[str], settings: Settings, key: str, threads: int, tell: Tell
+) -> None:
+    """Follow the lesions of a subject in a process of its own."""
+    import scipy.fft
+
+    from bids_qsm.tracking import track_subject
+
+    with scipy.fft.set_workers(threads):
+        track_subject(subject, names, settings, key, tell)
+
+
+def _track_lesions(all_series: Sequence[Series], settings: Settings) -> list[Outcome]:
+    """Follow lesions over the sessions of each subject in which something has changed."""
+    if "lesion-tracking" not in settings.extra_steps:
+        return []
+    units = []
+    plan = planned_workers(all_series, settings) if all_series else Plan(1, 1)
+    for subject in sorted({series.subject for series in all_series}):
+        asked = {series.name for series in all_series if series.subject == subject}
+        names = _names_with_records(subject, asked, settings.output_dir)
+        key = tracking_key(subject, names, settings)
+        record = _subject_record(subject, settings.output_dir)
+        there = record is not None and all(
+            (settings.output_dir / path).exists() for path in record.outputs
+        )
+        if record is None or record.key != key or not there:
+            arguments = (subject, names, settings, key, plan.threads)
+            units.append(Unit(f"sub-{subject}_tracking", track, arguments))
+    if not units:
+        return []
+    from bids_qsm.execution.progress import Display
+
+    prepare_environment(plan.threads, settings.random_seed)
+    outcomes = []
+    with Display(len(units), settings.output_dir / "logs", settings.verbosity) as display:
+        for event in run_units(units, plan.workers):
+            display.show(event)
+            if isinstance(event, Outcome):
+                outcomes.append(event)
+    if settings.work_dir is None and not any(outcome.problem for outcome in outcomes):
+        with contextlib.suppress(OSError):
+            work_dir(settings).rmdir()
+    return outcomes
+
+
+def _names_with_records(subject: str, asked: Collection[str], output_dir: Path) -> list[str]:
+    """Return the subject's series, of this run and of others before; 2 comes before 10."""
+    logs = (output_dir / "logs").glob(f"sub-{subject}_*record.json")
+    names = {path.name.removesuffix("_record.json") for path in logs} | set(asked)
+    return sorted(names, key=lambda name: [p.zfill(12) for p in re.split(r"(\d+)", name)])
+
+
+def tracking_key(subject: str, names: Sequence[str], settings: Settings) -> str:
+    """Return the fingerprint of all that decides how lesions are followed in a subject."""
+    maps = ("chi", "qsm_mask", "brain_mask", "s0", "r2star", "tracked_dseg")
+    folder = settings.bids_dir / f"sub-{subject}"
+    files = [
+        *(settings.output_dir / output_path(name, key) for name in names for key in maps),
+        *sorted(folder.rglob("*_scans.tsv")),
+        folder / f"sub-{subject}_sessions.tsv",
+    ]
+    return fingerprint(
+        list(names),
+        files_fingerprint([path for path in files if path.exists()]),
+        as_json(settings.processing.tracking),
+        settings.random_seed,
+    )
+
+
+def _subject_record(subject: str, output_dir: Path) -> SubjectRecord | None:
+    try:
+        path = output_dir / tracking_record_path(subject)
+        return subject_record_from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _is_finished(series: Series, key: str, output_dir: Path) -> bool:
     record = _record(series, output_dir)
     return (
@@ -225,13 +315,15 @@ def _write_pages(
 
     for subject in sorted({series.subject for series in all_series}):
         of_subject = [series for series in all_series if series.subject == subject]
-        is_new = made is None or any(series.name in made for series in of_subject)
+        units = {f"sub-{subject}_tracking", *(series.name for series in of_subject)}
+        is_new = made is None or bool(units & set(made))
         if not is_new and (output_dir / report_path(subject)).exists():
             continue
         records = [_record(series, output_dir) for series in of_subject]
         done = [record for record in records if record is not None]
         if done:
-            page = subject_page(subject, done, output_dir)
+            across = _subject_record(subject, output_dir)
+            page = subject_page(subject, done, output_dir, [across] if across else [])
             write_text(output_dir / report_path(subject), page)
 
 

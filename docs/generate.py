@@ -34,6 +34,19 @@ STEPS = {
     "`--with separation`. With an R2 map (`-d r2map=PATH`) it is `r2prime`, else `gre`.",
     "uncertainty": "Standard deviation of the susceptibility; only with `--with uncertainty`. The "
     "random numbers follow `--random-seed`.",
+    "hybrid": "T1w + k χ, in which the globus pallidus interna stands out; only with `--with dbs`. "
+    "Contrast-to-noise ratios are |difference of means| over the root of the mean of the two "
+    "variances. The surround is a shell of what has no label, and of the neighbour that the "
+    "nucleus must be told apart from: the external pallidum for the internal one, the substantia "
+    "nigra for the subthalamic nucleus and the other way round.",
+    "leads": "Leads in a CT (`sub-X/ct/sub-X_ct.nii.gz`, or `-d ct=PATH`); only with `--with dbs`. "
+    "`model` is one of 3387, 3389, 3391, B33005, B33015, 6172, 6173, DB-2201 and DB-2202.",
+    "trajectories": "What lies along the lines of `-d trajectories=PATH`; only with `--with dbs`. "
+    "The random numbers follow `--random-seed`.",
+    "paramagnetic": "Strongly paramagnetic lesions such as cavernous malformations; only with "
+    "`--with lesion-tracking`. Lesions that are given (`-d tracked-lesions=PATH`) take their place.",
+    "tracking": "The lesions of all sessions of a subject, measured in the same region; only with "
+    "`--with lesion-tracking`.",
 }
 """What each step does, in the order of the run."""
 

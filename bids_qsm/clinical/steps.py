@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from bids_qsm.clinical.case import Case, Finding
+from bids_qsm.clinical.cavernomas import find_paramagnetic
 from bids_qsm.clinical.hybrid import make_hybrid
+from bids_qsm.clinical.leads import find_leads
 from bids_qsm.clinical.trajectories import follow_trajectories
 from bids_qsm.job import Job
 
 Step = Callable[[Job, Case], Finding | None]
 
 STEPS: Mapping[str, tuple[Step, ...]] = {
-    "dbs": (make_hybrid, follow_trajectories),
-    "lesion-tracking": (),
+    "dbs": (make_hybrid, find_leads, follow_trajectories),
+    "lesion-tracking": (find_paramagnetic,),
     "microbleeds": (),
 }
 """Each returns None where its input is not there; why is a warning."""

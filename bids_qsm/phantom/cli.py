@@ -9,9 +9,17 @@ from pathlib import Path
 
 import bids_qsm
 from bids_qsm.errors import BidsQsmError, CommandLineError
-from bids_qsm.phantom.options import BREAKAGES, GROUPS, VENDORS, DatasetOptions
+from bids_qsm.phantom.options import (
+    BREAKAGES,
+    GROUPS,
+    LEAD_SIDES,
+    LEAD_TARGETS,
+    VENDORS,
+    CtOptions,
+    DatasetOptions,
+)
 
-DEFAULT = DatasetOptions()
+DEFAULT, DEFAULT_CT = DatasetOptions(), CtOptions()
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -47,7 +55,10 @@ def _options(arguments: argparse.Namespace) -> DatasetOptions:
         (list(te_s) != sorted(set(te_s)) or te_s[0] <= 0, "echo times must be positive and grow"),
         (te_s[-1] >= 1, "echo times must be in seconds"),
         (min(arguments.voxel) <= 0 or arguments.anatomy_voxel <= 0, "voxel sizes must be positive"),
+        (min(arguments.ct_voxel) <= 0, "voxel sizes of the CT must be positive"),
+        (arguments.ct and arguments.no_t1w, "--ct needs a T1w image: its truth is in that's world"),
         (arguments.snr <= 0, "the SNR must be positive"),
+        (not 0 <= arguments.cavernomas <= 9, "there are 0 to 9 cavernomas"),
         (arguments.b0 <= 0, "the field strength must be positive"),
         (
             min(arguments.participants, arguments.sessions, arguments.first) < 1,
@@ -73,13 +84,33 @@ def _options(arguments: argparse.Namespace) -> DatasetOptions:
         microbleeds=arguments.microbleeds,
         calcifications=arguments.calcifications,
         deformation_mm=arguments.deformation,
+        cavernomas=arguments.cavernomas,
+        growth_percent=arguments.growth,
         vendor=arguments.vendor,
         stacked=arguments.stacked,
         has_t1w=not arguments.no_t1w,
         has_flair=not arguments.no_flair,
+        ct=_ct_options(arguments) if arguments.ct else None,
         mask_air=arguments.mask_air,
         breakage=getattr(arguments, "break"),
         seed=arguments.seed,
+    )
+
+
+def _ct_options(arguments: argparse.Namespace) -> CtOptions:
+    from bids_qsm.numerics.lead_models import lead_model
+
+    try:
+        model = lead_model(arguments.leads).name
+    except ValueError as error:
+        raise CommandLineError(f"--leads: {error}") from None
+    return CtOptions(
+        voxel_mm=tuple(arguments.ct_voxel),
+        model=model,
+        sides=arguments.lead_sides.removeprefix("none"),
+        target=arguments.lead_target,
+        bend_mm=arguments.lead_bend,
+        brain_shift_mm=arguments.brain_shift,
     )
 
 
@@ -97,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="the dataset's folder")
     _add_head_words(parser.add_argument_group("heads"))
     _add_scan_words(parser.add_argument_group("scans"))
+    _add_ct_words(parser.add_argument_group("CT after deep brain stimulation's leads were put in"))
     return parser
 
 
@@ -118,6 +150,12 @@ def _add_head_words(group: argparse._ArgumentGroup) -> None:
         help="microbleeds of each participant")  # fmt: skip
     add("--calcifications", type=int, default=DEFAULT.calcifications, metavar="N",
         help="calcifications of each participant")  # fmt: skip
+    add("--cavernomas", type=int, default=DEFAULT.cavernomas, metavar="N",
+        help="cavernous malformations of each participant, 9 at most; sessions are then a year "
+        "apart")  # fmt: skip
+    add("--growth", type=float, default=DEFAULT.growth_percent, metavar="PERCENT",
+        help="what every second cavernoma, the first included, gains in susceptibility "
+        "a year")  # fmt: skip
     add("--deformation", type=float, default=DEFAULT.deformation_mm, metavar="MM",
         help="standard deviation of the random deformation that makes heads differ")  # fmt: skip
     add("--seed", type=int, default=DEFAULT.seed, metavar="N", help="of all that is random")
@@ -146,6 +184,23 @@ def _add_scan_words(group: argparse._ArgumentGroup) -> None:
     add("--no-flair", action="store_true", help="no FLAIR image")
     add("--break", choices=BREAKAGES, metavar="KIND",
         help=f"fault of the last participant's series: {', '.join(BREAKAGES)}")  # fmt: skip
+
+
+def _add_ct_words(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--ct", action="store_true", help="a CT of each session, with leads, in its folder 'ct'")
+    add("--ct-voxel", type=float, nargs=3, default=DEFAULT_CT.voxel_mm, metavar=("X", "Y", "Z"),
+        help="voxel size of the CT in mm")  # fmt: skip
+    add("--leads", default=DEFAULT_CT.model, metavar="MODEL",
+        help="model of the leads: 3387, 3389, 3391, B33005, B33015, 6172, 6173, DB-2201 or "
+        "DB-2202")  # fmt: skip
+    add("--lead-sides", choices=LEAD_SIDES, default=DEFAULT_CT.sides, help="where there are leads")
+    add("--lead-target", choices=LEAD_TARGETS, default=DEFAULT_CT.target,
+        help="where their second contact lies")  # fmt: skip
+    add("--lead-bend", type=float, default=DEFAULT_CT.bend_mm, metavar="MM",
+        help="how far the leads bow out")  # fmt: skip
+    add("--brain-shift", type=float, default=DEFAULT_CT.brain_shift_mm, metavar="MM",
+        help="how far the forehead's brain has sunk back, air before it")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import bids_qsm
 from bids_qsm.errors import UnwritableOutputError
 from bids_qsm.images import Image, encode_image
 from bids_qsm.phantom.breakage import SeriesFile, broken, high_pass_filtered
+from bids_qsm.phantom.cavernomas import Cavernoma, draw_cavernomas, with_cavernomas
+from bids_qsm.phantom.ct import SimulatedCt, simulate_ct
 from bids_qsm.phantom.head import Phantom, simulate_head
 from bids_qsm.phantom.options import Acquisition, DatasetOptions, HeadOptions
 from bids_qsm.phantom.signal import Megre, simulate_megre
@@ -33,6 +35,8 @@ MANUFACTURERS = {
     "philips": "Philips",
     "ge": "GE",
 }
+FIRST_YEAR = 2020
+IGNORED_CT = "**/ct"
 STRUCTURAL_SUFFIXES = {"t1w": "T1w", "flair": "FLAIR"}
 
 
@@ -67,6 +71,8 @@ def write_dataset(out_dir: Path, labels: Image, options: DatasetOptions) -> list
     warnings: list[str] = []
     try:
         _write_frame(out_dir)
+        if options.ct is not None:
+            _ignore_ct(out_dir)
         for name in names:
             breakage = options.breakage if name == names[-1] else None
             head = _head(labels, options, int(name.removeprefix("sub-")))
@@ -105,14 +111,18 @@ def _head(labels: Image, options: DatasetOptions, number: int) -> Phantom:
 
 
 def _write_participant(
-    out_dir: Path, name: str, head: Phantom, options: DatasetOptions, breakage: str | None
+    out_dir: Path, name: str, plain_head: Phantom, options: DatasetOptions, breakage: str | None
 ) -> None:
     number = int(name.removeprefix("sub-"))
     rng = np.random.default_rng(_seed(options, number, 99))
     row = [name, str(int(rng.integers(20, 66))), str(rng.choice(["F", "M"])), options.group]
     _append_row(out_dir / "participants.tsv", ["participant_id", "age", "sex", "group"], row)
+    cavernomas = draw_cavernomas(
+        plain_head, options.cavernomas, options.growth_percent, _seed(options, number)
+    )
     sessions = [str(i + 1) for i in range(options.sessions)] if options.sessions > 1 else [None]
     for index, session in enumerate(sessions):
+        head = with_cavernomas(plain_head, cavernomas, years=index)
         folder = Path(name) / (f"ses-{session}" if session else "") / "anat"
         stem = f"{name}_ses-{session}" if session else name
         acquisition = Acquisition(
@@ -129,6 +139,9 @@ def _write_participant(
         _write_series(out_dir / folder, stem, megre, acquisition, options, breakage)
         truth = out_dir / "derivatives" / "truth" / folder
         _write_truth(truth, stem, head, megre, options.group)
+        if cavernomas:
+            table = _tsv(_cavernoma_rows(cavernomas, megre.pose, index))
+            _write(truth / f"{stem}_cavernomas.tsv", table)
         for contrast, wanted in (("t1w", options.has_t1w), ("flair", options.has_flair)):
             if wanted:
                 seed = _seed(options, number, index, 1 + list(STRUCTURAL_SUFFIXES).index(contrast))
@@ -142,9 +155,15 @@ def _write_participant(
                     white_matter_units=2.0 ** (options.stored_bits - 2),
                 )
                 _write_structural(out_dir / folder, truth, stem, contrast, image, options.b0_t)
+                if contrast == "t1w" and options.ct is not None:
+                    ct = simulate_ct(head, options.ct, _seed(options, number, index, 50))
+                    _write_ct(out_dir / folder.with_name("ct"), truth, stem, ct, image.pose)
         if session:
             table = out_dir / name / f"{name}_sessions.tsv"
-            _append_row(table, ["session_id"], [f"ses-{session}"])
+            row = {"session_id": f"ses-{session}"}
+            if cavernomas:
+                row["acq_time"] = f"{FIRST_YEAR + index}-06-01T12:00:00"
+            _append_row(table, list(row), list(row.values()))
 
 
 def _write_series(
@@ -205,6 +224,33 @@ def _write_structural(
     lesions = image.labels == LESION_LABEL
     _write(truth / f"{space}_label-lesion_mask.nii.gz", _packed(lesions, image.affine))
     _write_json(truth / f"{space}_dseg.json", {"HeadPose": image.pose.tolist()})
+
+
+def _write_ct(folder: Path, truth: Path, stem: str, ct: SimulatedCt, t1w_pose: NDArray) -> None:
+    """Write a CT, and where its leads are in the worlds of the T1w image and of the CT."""
+    _write(folder / f"{stem}_ct.nii.gz", _packed(ct.data, ct.affine))
+    _write_json(folder / f"{stem}_ct.json", {"Modality": "CT", "Units": "HU"})
+    rows = [
+        ["hemisphere", "model", "point", "x_mm", "y_mm", "z_mm", "ct_x_mm", "ct_y_mm", "ct_z_mm"]
+    ]
+    for lead in ct.leads:
+        worlds = lead.moved(t1w_pose), lead.moved(ct.pose)
+        points = [np.stack([own.path_mm[0], *own.contacts_mm(), own.path_mm[-1]]) for own in worlds]
+        names = ["tip", *(f"contact {i}" for i in range(lead.model.n_levels)), "skull"]
+        for name, *places in zip(names, *points, strict=True):
+            numbers = [f"{value:.3f}" for place in places for value in place]
+            rows.append([lead.side, lead.model.name, name, *numbers])
+    _write(truth / f"{stem}_leads.tsv", _tsv(rows))
+    t1w_to_ct = ct.pose @ np.linalg.inv(t1w_pose)
+    _write_json(truth / f"{stem}_leads.json", {"T1wToCt": t1w_to_ct.tolist()})
+
+
+def _ignore_ct(out_dir: Path) -> None:
+    """BIDS has no CT yet: the validator is told to pass over it."""
+    ignore = out_dir / ".bidsignore"
+    lines = ignore.read_text().splitlines() if ignore.exists() else []
+    if IGNORED_CT not in lines:
+        _write(ignore, "".join(f"{line}\n" for line in (*lines, IGNORED_CT)).encode())
 
 
 def _write_truth(folder: Path, stem: str, head: Phantom, megre: Megre, group: str) -> None:
@@ -300,6 +346,20 @@ def _write_frame(out_dir: Path) -> None:
             _write_json(path, content)
     if not (out_dir / "README.md").exists():
         _write(out_dir / "README.md", readme.encode())
+
+
+def _cavernoma_rows(
+    cavernomas: Sequence[Cavernoma], pose: NDArray, years: float
+) -> list[list[str]]:
+    """Return the table of cavernomas, likewise."""
+    radii = [f"radius_{a}_mm" for a in "ijk"]
+    values = ("chi_ppm", "growth_percent_per_year")
+    rows = [["index", "x_mm", "y_mm", "z_mm", *radii, *values]]
+    for own in cavernomas:
+        place = [f"{c:.3f}" for c in (*_moved(pose, own.centre_mm), *own.radii_mm)]
+        numbers = [f"{own.chi_after(years):.5g}", f"{own.growth_percent_per_year:g}"]
+        rows.append([str(own.label), *place, *numbers])
+    return rows
 
 
 def _append_row(path: Path, header: Sequence[str], row: Sequence[str]) -> None:

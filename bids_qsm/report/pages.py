@@ -16,9 +16,14 @@ from bids_qsm.report.methods import (
     parameter_texts,
     step_name,
 )
-from bids_qsm.report.record import FigureRecord, SeriesRecord
+from bids_qsm.report.record import FigureRecord, SeriesRecord, SubjectRecord
 from bids_qsm.report.references import REFERENCES, cited_keys
-from bids_qsm.report.series_tables import TableSection, table_sections
+from bids_qsm.report.series_tables import (
+    TableBlock,
+    TableSection,
+    clinical_blocks,
+    table_sections,
+)
 from bids_qsm.report.templates import as_html, page_environment, png_uri, resource
 from bids_qsm.report.viewer import Viewer, library, viewer
 
@@ -77,7 +82,25 @@ class SeriesView:
     viewer: Viewer | None
 
 
-def subject_page(subject: str, records: Sequence[SeriesRecord], output_dir: Path) -> str:
+@dataclass(frozen=True)
+class SubjectView:
+    """What was made of all series together, as the template shows it."""
+
+    key: str
+    record: SubjectRecord
+    sections: tuple[FigureSection, ...]
+    tables: tuple[TableBlock, ...]
+    methods: Markup
+    methods_markdown: str
+    missing: tuple[str, ...] = ()
+
+
+def subject_page(
+    subject: str,
+    records: Sequence[SeriesRecord],
+    output_dir: Path,
+    across: Sequence[SubjectRecord] = (),
+) -> str:
     """Return the HTML report of a subject.
 
     Parameters
@@ -88,6 +111,8 @@ def subject_page(subject: str, records: Sequence[SeriesRecord], output_dir: Path
         The subject's processed series, in the order of the report.
     output_dir : Path
         Folder that the records' paths start from.  A file that is missing is said on the page.
+    across : sequence of SubjectRecord
+        What was made of all series together.
     """
     niivue = library()
     pictures_bytes = sum(_picture_bytes(record, output_dir) for record in records)
@@ -96,8 +121,10 @@ def subject_page(subject: str, records: Sequence[SeriesRecord], output_dir: Path
         _view(record, place, output_dir, viewer(record, output_dir, room_bytes))
         for place, record in enumerate(records, start=1)
     ]
+    together = [_across(record, f"a{i}", output_dir) for i, record in enumerate(across, start=1)]
     has_viewer = any(view.viewer for view in views)
-    cited = sorted({key for view in views for key in cited_keys(view.methods_markdown)})
+    texts = [view.methods_markdown for view in (*views, *together)]
+    cited = sorted({key for text in texts for key in cited_keys(text)})
     environment = page_environment()
     environment.globals.update(
         step_name=step_name, method_name=method_name, parameter_texts=parameter_texts
@@ -106,6 +133,7 @@ def subject_page(subject: str, records: Sequence[SeriesRecord], output_dir: Path
     return environment.get_template("subject.html").render(
         subject=subject,
         views=views,
+        across=together,
         references=[(key, REFERENCES[key]) for key in cited],
         style=resource("report.css") + (resource("viewer.css") if has_viewer else ""),
         niivue=niivue if has_viewer else None,
@@ -143,6 +171,18 @@ def _view(record: SeriesRecord, place: int, output_dir: Path, live: Viewer | Non
             record.steps, version=record.version, reference=record.reference
         ),
         viewer=live,
+    )
+
+
+def _across(record: SubjectRecord, key: str, output_dir: Path) -> SubjectView:
+    body = methods_body(record.steps, version=record.version)
+    return SubjectView(
+        key,
+        record,
+        _sections(record.figures, key, output_dir),
+        clinical_blocks(record.tables, output_dir),
+        as_html(body, heading="h4"),
+        methods_text(record.steps, version=record.version),
     )
 
 

@@ -144,6 +144,57 @@ class SeriesRecord:
         return next((table.path for table in self.tables_of("stats")), None)
 
 
+@dataclass(frozen=True)
+class SubjectRecord:
+    """What was made of all series of a subject together.
+
+    Attributes
+    ----------
+    subject : str
+        Label, without its prefix.
+    heading : str
+        Under which it stands on the subject's page.
+    version : str
+        Of the program.
+    steps, warnings, figures, tables, key, outputs
+        As of :class:`SeriesRecord`.
+    """
+
+    subject: str
+    heading: str
+    version: str
+    steps: tuple[StepRecord, ...]
+    warnings: tuple[str, ...]
+    figures: tuple[FigureRecord, ...]
+    tables: tuple[TableRecord, ...]
+    key: str
+    outputs: tuple[str, ...]
+
+
+def subject_record_to_json(record: SubjectRecord) -> str:
+    """Return a subject's record as JSON text."""
+    return json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False)
+
+
+def subject_record_from_json(text: str) -> SubjectRecord:
+    """Return the record that :func:`subject_record_to_json` wrote.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If the text is not such a record.
+    """
+    fields = json.loads(text, object_hook=_with_tuples)
+    return SubjectRecord(
+        **{
+            **fields,
+            "steps": tuple(StepRecord(**step) for step in fields["steps"]),
+            "figures": tuple(FigureRecord(**figure) for figure in fields["figures"]),
+            "tables": tuple(TableRecord(**table) for table in fields["tables"]),
+        }
+    )
+
+
 def record_to_json(record: SeriesRecord) -> str:
     """Return a record as JSON text, its facts and parameters in their own order."""
     return json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False)

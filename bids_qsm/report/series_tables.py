@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -148,6 +148,19 @@ def _clinical_sections(record: SeriesRecord, key: str, output_dir: Path) -> list
         TableSection(f"{key}-clinical{place}", heading, tuple(found))
         for place, (heading, found) in enumerate(blocks.items(), start=1)
     ]
+
+
+def clinical_blocks(tables: Sequence[TableRecord], output_dir: Path) -> tuple[TableBlock, ...]:
+    """Return tables of clinical steps as they stand one below the other."""
+    return tuple(
+        _read(
+            of,
+            (LAYOUTS[of.key].corner[0], *LAYOUTS[of.key].columns),
+            partial(_clinical_block, LAYOUTS[of.key]),
+            output_dir,
+        )
+        for of in tables
+    )
 
 
 def _clinical_block(layout: Layout, rows: Rows, of: TableRecord) -> TableBlock:
