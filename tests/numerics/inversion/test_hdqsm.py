@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from bids_qsm.numerics.inversion.hdqsm import _limited_step, hd_qsm
 from bids_qsm.numerics.inversion.tv import tv
+
+# what holds after each iteration needs few of them
+few = partial(hd_qsm, first_iterations=10, max_iterations=12)
 
 
 def test_a_nucleus_comes_back(make_head) -> None:
@@ -39,8 +43,8 @@ def test_voxels_without_a_known_field_do_not_count(make_head) -> None:
     noise[14:18, 26:28, 12:14] = np.inf
     field = np.where(np.isfinite(noise), head.local.field_ppm, np.float32(0.2))
     unknown = replace(head.local, noise_ppm=noise)
-    found = hd_qsm(replace(unknown, field_ppm=field))
-    assert np.abs(found - hd_qsm(unknown)).max() < 0.002
+    found = few(replace(unknown, field_ppm=field))
+    assert np.abs(found - few(unknown)).max() < 0.002
 
 
 def test_the_first_stage_splits_as_plain_admm_does(oblique_geometry, rng) -> None:
@@ -59,13 +63,13 @@ def test_the_first_stage_splits_as_plain_admm_does(oblique_geometry, rng) -> Non
 
 
 def test_it_scales(assert_scales) -> None:
-    assert_scales(hd_qsm)
+    assert_scales(few)
 
 
 def test_it_turns(assert_turns) -> None:
     # forward differences see an edge from one side: equal up to the error of the map
-    assert_turns(hd_qsm, 0.004)
+    assert_turns(few, 0.004)
 
 
 def test_it_is_sound(assert_sound) -> None:
-    assert_sound(hd_qsm)
+    assert_sound(few)

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from bids_qsm.numerics.inversion.nltv import nltv
 from bids_qsm.numerics.inversion.tv import tv
+
+# what holds after each iteration needs few of them
+few = partial(nltv, max_iterations=15)
 
 
 def test_a_nucleus_comes_back(make_head) -> None:
@@ -38,19 +43,19 @@ def test_it_scales_with_the_phase_of_a_ppm(make_head) -> None:
     tripled = type(local)(
         3 * local.field_ppm, 3 * local.noise_ppm, local.magnitude, local.mask, local.geometry
     )
-    plain = nltv(local, radians_per_ppm=15.0)
+    plain = few(local, radians_per_ppm=15.0)
     np.testing.assert_allclose(
-        nltv(tripled, radians_per_ppm=5.0), 3 * plain, atol=3e-4 * np.abs(plain).max()
+        few(tripled, radians_per_ppm=5.0), 3 * plain, atol=3e-4 * np.abs(plain).max()
     )
 
 
 def test_it_turns(assert_turns) -> None:
     # forward differences see an edge from one side: equal up to the error of the map
-    assert_turns(nltv, 0.005)
+    assert_turns(few, 0.005)
 
 
 def test_it_is_sound(assert_sound) -> None:
-    assert_sound(nltv)
+    assert_sound(few)
 
 
 def test_no_phase_is_refused(make_head) -> None:

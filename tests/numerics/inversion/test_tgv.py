@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ from bids_qsm.numerics.inversion.tgv import (
     _targets,
     tgv,
 )
+
+# what holds after each iteration needs few of them
+few = partial(tgv, max_iterations=15)
 
 PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
@@ -65,15 +69,15 @@ def test_a_slope_is_cheaper_than_by_total_variation(make_head, rng) -> None:
 
 
 def test_it_scales(assert_scales) -> None:
-    assert_scales(tgv)
+    assert_scales(few)
 
 
 def test_it_turns(assert_turns) -> None:
-    assert_turns(tgv, 0.005)
+    assert_turns(few, 0.005)
 
 
 def test_it_is_sound(assert_sound) -> None:
-    assert_sound(tgv)
+    assert_sound(few)
 
 
 def test_map_and_slopes_solve_their_equations(oblique_geometry, rng) -> None:
