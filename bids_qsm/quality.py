@@ -20,7 +20,7 @@ from bids_qsm.bids.naming import (
     report_path,
 )
 from bids_qsm.bids.publishing import encode_json, encode_table, write_text
-from bids_qsm.bids.sidecars import EXCLUSION_COLUMNS, GROUP_QUALITY_COLUMNS
+from bids_qsm.bids.sidecars import GROUP_QUALITY_COLUMNS, GROUP_TABLE_COLUMNS
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.gathering import Gathered, scan_ids
 from bids_qsm.report.group_quality import QualityText, quality_page
@@ -91,10 +91,7 @@ def write_quality(settings: Settings, gathered: Gathered) -> QualityFound:
     is_in_use = settings.exclude_file is not None and _is_same(settings.exclude_file, proposed)
     if not is_in_use:  # it is the user's, who may have edited it
         write_text(proposed, encode_table(proposals(judged.scans, gathered.excluded)))
-    for name, described in (
-        ("quality", GROUP_QUALITY_COLUMNS),
-        ("exclusions", EXCLUSION_COLUMNS),
-    ):
+    for name, described in GROUP_TABLE_COLUMNS.items():
         fields = {column: {"Description": text} for column, text in described.items()}
         write_text((folder / group_table_path(name)).with_suffix(".json"), encode_json(fields))
     notes = judged.notes + _unmeasured(gathered.records, judged.scans)

@@ -11,8 +11,8 @@ from typing import Any
 
 from bids_qsm.analyses import KINDS
 from bids_qsm.analyses.cohort import Selection
-from bids_qsm.bids.naming import OUTPUTS, Output, output_path
-from bids_qsm.bids.sidecars import TABLE_COLUMNS
+from bids_qsm.bids.naming import OUTPUTS, Output, group_table_path, output_path
+from bids_qsm.bids.sidecars import GROUP_TABLE_COLUMNS, TABLE_COLUMNS
 from bids_qsm.choices import METHODS
 from bids_qsm.numerics.registry import options_of
 from bids_qsm.numerics.series_quality import METRICS, Metric
@@ -146,6 +146,22 @@ kind = "trial"
 controls = [0.5]
 ```
 
+## Quality and exclusions
+
+The group level first judges the scans: `group_quality.html` shows every metric of
+`desc-quality_stats.tsv` and the checks of labels, each scan a point beside those of its kind, and
+`group_quality.tsv` holds them. `group_exclusions.tsv` proposes what to leave out; it is not read by
+itself. Copy it, edit the column `exclude`, and give it back:
+
+```
+bids-qsm BIDS_DIR OUTPUT_DIR group --exclude my_exclusions.tsv
+```
+
+Any table with a column `participant_id` will do; `session_id` and `series` narrow a row down, and
+of a table with a column `exclude` (so of a `participants.tsv` that has one) only the rows with
+`true` count. What is excluded enters no table and no analysis, and is listed on the page with the
+text of the column `reasons`.
+
 ## Columns
 
 Formulas, subsets and lists name columns of `group_scans.tsv`: one row for each scan, with the
@@ -196,6 +212,11 @@ def outputs_page() -> str:
         f"\n## The table `{key}`\n\n{OUTPUTS[key].description}\n\n| column | |\n|---|---|\n"
         + "".join(f"| `{name}` | {text} |\n" for name, text in columns.items())
         for key, columns in TABLE_COLUMNS.items()
+    ]
+    tables += [
+        f"\n## The table `{group_table_path(name)}`\n\n| column | |\n|---|---|\n"
+        + "".join(f"| `{column}` | {text} |\n" for column, text in columns.items())
+        for name, columns in GROUP_TABLE_COLUMNS.items()
     ]
     return "".join([OUTPUTS_HEAD, *rows, *tables, METRICS_HEAD, *map(_metric, METRICS.values())])
 

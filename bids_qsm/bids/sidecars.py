@@ -91,6 +91,9 @@ EXCLUSION_COLUMNS = {
     "reasons": "What was found.",
 }
 
+GROUP_TABLE_COLUMNS = {"quality": GROUP_QUALITY_COLUMNS, "exclusions": EXCLUSION_COLUMNS}
+"""What the columns of tables over all scans hold."""
+
 LESION_COLUMNS = {
     "index": "Number of the lesion in the labels of lesions, the largest first.",
     "volume_mm3": "Volume.",
@@ -206,6 +209,56 @@ PROFILE_COLUMNS = {
     "above 0.5 the point is in it.",
 }
 
+LEAD_COLUMNS = {
+    "lead": "Number of the lead: the left ones first.",
+    "hemisphere": "L or R: the side of its contacts in the template.",
+    "model": "Number of the lead's model.",
+    "model_from": "given by the user, estimated from the contacts' brightness (models with the "
+    "same contacts cannot be told apart), or assumed where they do not show singly.",
+    "tip_x_mm": "End of the lead in the world of the T1w image, to the right.",
+    "tip_y_mm": "The same, to the front.",
+    "tip_z_mm": "The same, to the top.",
+    "entry_x_mm": "Where it comes within 4 mm of the brain's border, to the right.",
+    "entry_y_mm": "The same, to the front.",
+    "entry_z_mm": "The same, to the top.",
+    "coronal_deg": "Angle of the axis at the contacts to the vertical, seen from the front: "
+    "positive where it goes outwards to the top.",
+    "sagittal_deg": "The same, seen from the side: positive where it goes to the front.",
+    "length_mm": "Length from tip to entry.",
+    "bend_mm": "Largest distance of the lead from the straight line through tip and entry.",
+    "width_mm": "Full width of the artefact at half of its height.",
+    "target": "Name of the user's target on the same side that is nearest to the axis.",
+    "radial_error_mm": "Distance of the target from the axis, in the plane perpendicular to it.",
+    "depth_error_mm": "How far the tip lies beyond that plane, along the axis; negative where it "
+    "stops short.",
+    "nearest_contact": "The contact that is nearest to the target.",
+}
+
+CONTACT_COLUMNS = {
+    "lead": "Number of the lead.",
+    "hemisphere": "L or R.",
+    "contact": "Number of the contact or ring of segments, from the lowest, 0.",
+    "x_mm": "Middle of the contact in the world of the T1w image, to the right.",
+    "y_mm": "The same, to the front.",
+    "z_mm": "The same, to the top.",
+    "mni_x_mm": "The same in MNI152NLin2009cAsym, to the right.",
+    "mni_y_mm": "The same, to the front.",
+    "mni_z_mm": "The same, to the top.",
+    "atlas": "Atlas of the structures.",
+    "index": "Label of the nucleus that the contact's middle is in; 0 is none.",
+    "name": "Name of this nucleus.",
+    "nearest": "Nucleus whose surface is nearest, or that it is deepest in.",
+    "nearest_mm": "Distance to that surface; negative within the nucleus.",
+}
+
+CONTACT_DISTANCE_COLUMNS = {
+    **{name: CONTACT_COLUMNS[name] for name in ("lead", "hemisphere", "contact", "atlas")},
+    "index": "Label of the nucleus in the atlas.",
+    "name": "Name of the nucleus.",
+    "surface_mm": "Distance of the contact's middle to its surface; negative within it.",
+    "centroid_mm": "Distance to its centre of mass.",
+}
+
 TABLE_COLUMNS = {
     "stats": STATISTICS_COLUMNS,
     "quality": QUALITY_COLUMNS,
@@ -213,6 +266,9 @@ TABLE_COLUMNS = {
     "morphometry": MORPHOMETRY_COLUMNS,
     "lesion_table": LESION_COLUMNS,
     "contrast_to_noise": CONTRAST_COLUMNS,
+    "leads": LEAD_COLUMNS,
+    "contacts": CONTACT_COLUMNS,
+    "contact_distances": CONTACT_DISTANCE_COLUMNS,
     "trajectories": TRAJECTORY_COLUMNS,
     "trajectory_profiles": PROFILE_COLUMNS,
     "tracked_lesions": TRACKED_COLUMNS,
