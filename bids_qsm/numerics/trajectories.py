@@ -189,6 +189,8 @@ def scores(probabilities: Float32) -> Float32:
         ``p / (p + p of the rival)``, the rival being the likeliest other one, or none: the border
         of the labels lies at 0.5.
     """
+    if not len(probabilities):
+        return probabilities
     none = np.clip(1 - probabilities.sum(axis=0, dtype=np.float32), 0, 1)
     order = np.sort(np.concatenate([probabilities, none[None]]), axis=0)
     first, second = order[-1], order[-2]
