@@ -97,7 +97,11 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "too; lesion-points=PATH: points (sub-X..._points.tsv, columns x, y, z in mm of the T1w "
         "image) from which lesions are grown in the FLAIR image; freesurfer=PATH: a FreeSurfer "
         "derivative, whose volumes and thickness join the table; r2map=PATH: R2 maps "
-        "(sub-X..._R2map.nii.gz, 1/s, on the grid of the series) for '--with separation'",
+        "(sub-X..._R2map.nii.gz, 1/s, on the grid of the series) for '--with separation'; ct=PATH: "
+        "CTs after leads for deep brain stimulation were put in (sub-X..._ct.nii.gz, HU; else "
+        "those in the dataset's sub-X/ct/) for '--with dbs'; targets=PATH: targets that the leads "
+        "are compared with (sub-X..._targets.tsv, columns hemisphere, x_mm, y_mm, z_mm, and name "
+        "if wanted; RAS, in the world of the T1w image)",
     )
     group.add_argument(
         "--bids-database-dir",

@@ -91,6 +91,7 @@ class Processing:
     separation: Method = dataclasses.field(default_factory=lambda: Method("gre"))
     uncertainty: Method = dataclasses.field(default_factory=lambda: Method("replay"))
     hybrid: Method = dataclasses.field(default_factory=lambda: Method("optimal"))
+    leads: Method = dataclasses.field(default_factory=lambda: Method("artefact"))
     trajectories: Method = dataclasses.field(default_factory=lambda: Method("labels"))
     paramagnetic: Method = dataclasses.field(default_factory=lambda: Method("hysteresis"))
     tracking: Method = dataclasses.field(default_factory=lambda: Method("same-region"))

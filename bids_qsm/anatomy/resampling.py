@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from bids_qsm.anatomy.itk import from_itk, load_ants, to_itk, write_matrix
+from bids_qsm.anatomy.itk import RAS_TO_LPS, from_itk, load_ants, to_itk, write_matrix
 from bids_qsm.images import Image
 
 INTERPOLATORS = {
@@ -83,6 +84,25 @@ def resample_map(
     share = apply_transforms(weight, reference, mappings, interpolation).data
     kept = share >= 0.5
     return reference.like(np.where(kept, total / np.where(kept, share, 1), 0).astype(np.float32))
+
+
+def map_points(
+    points_mm: NDArray[np.floating], mappings: Sequence[PointMapping]
+) -> NDArray[np.float64]:
+    """Return points (RAS, mm), shape (n, 3), after point mappings in turn.
+
+    With the mappings that bring an image B onto the grid of an image A (see
+    :func:`apply_transforms`), points of A's world become points of B's.
+    """
+    if not len(points_mm):
+        return np.zeros((0, 3))
+    lps = np.asarray(points_mm, np.float64) * RAS_TO_LPS.diagonal()[:3]
+    with tempfile.TemporaryDirectory() as folder:
+        files = [_as_file(m, Path(folder) / f"{i}.txt") for i, m in enumerate(mappings)]
+        moved = load_ants().apply_transforms_to_points(
+            3, pd.DataFrame(lps, columns=list("xyz")), files, whichtoinvert=[False] * len(files)
+        )
+    return moved[list("xyz")].to_numpy(np.float64) * RAS_TO_LPS.diagonal()[:3]
 
 
 def _as_file(mapping: PointMapping, path: Path) -> str:

@@ -43,9 +43,8 @@ def given_files(settings: Settings, series: Series) -> list[Path]:
 
     FreeSurfer's tables are not among them.
     """
-    ct = find_ct(settings, series) if "dbs" in settings.extra_steps else None
     return [
-        *([] if ct is None else [ct]),
+        *(_cts(settings, series) if "dbs" in settings.extra_steps else ()),
         *(
             path
             for name, folder in settings.derivatives.items()
@@ -129,6 +128,11 @@ def find_ct(settings: Settings, series: Series) -> Path | None:
     UnreadableInputError
         If more than one is left.
     """
+    return _only(_cts(settings, series), series)
+
+
+def _cts(settings: Settings, series: Series) -> list[Path]:
+    """Return the CTs that may be meant."""
     given = settings.derivatives.get("ct")
     if given is not None:
         paths = _below(given, series).rglob(f"sub-{series.subject}_*ct.nii*")
@@ -136,7 +140,7 @@ def find_ct(settings: Settings, series: Series) -> Path | None:
         paths = (settings.bids_dir / f"sub-{series.subject}").glob("**/ct/*ct.nii*")
     found = sorted(path for path in paths if path.name.split(".")[0].endswith("_ct"))
     own = [path for path in found if entities_of(path.name).get("ses") == series.session]
-    return _only(own or found, series)
+    return own or found
 
 
 def find_targets(settings: Settings, series: Series) -> Path | None:

@@ -102,8 +102,7 @@ def find_leads(
 
     References
     ----------
-    Hebb and Miller 2010, 10.1016/j.jneumeth.2010.01.023; Husch et al. 2018,
-    10.1016/j.nicl.2017.10.004.
+    Husch et al. 2018, 10.1016/j.nicl.2017.10.004.
     """
     known = None if model == UNKNOWN else lead_model(model)
     box = _box(region)

@@ -68,6 +68,53 @@ LAYOUTS: Mapping[str, Layout] = {
         },
         "No nucleus has enough voxels with all images.",
     ),
+    "leads": Layout(
+        "Leads",
+        "Leads in the CT",
+        "Tips in the world of the T1w image (RAS). Angles are those of the axis at the contacts to "
+        "the vertical, seen from the front (outwards) and from the side (to the front). The radial "
+        "error is the distance of the target from the axis; depth is positive where the tip lies "
+        "beyond it.",
+        ("lead", "Lead"),
+        {
+            "hemisphere": Shown("Side"),
+            "model": Shown("Model"),
+            "model_from": Shown("Model is"),
+            "tip_x_mm": Shown("Tip, right", "mm", 1),
+            "tip_y_mm": Shown("front", "mm", 1),
+            "tip_z_mm": Shown("top", "mm", 1),
+            "coronal_deg": Shown("Outwards", "°", 0),
+            "sagittal_deg": Shown("Front", "°", 0),
+            "length_mm": Shown("Length", "mm", 0),
+            "bend_mm": Shown("Bend", "mm", 1),
+            "target": Shown("Target"),
+            "radial_error_mm": Shown("Radial error", "mm", 1),
+            "depth_error_mm": Shown("Depth", "mm", 1),
+        },
+        "No lead was found in the CT.",
+    ),
+    "contacts": Layout(
+        "Leads",
+        "Contacts",
+        "Middles of the contacts, 0 being the lowest, in the world of the T1w image and in MNI "
+        "space; a distance to a nucleus' surface is negative within it.",
+        ("lead", "Lead"),
+        {
+            "hemisphere": Shown("Side"),
+            "contact": Shown("Contact"),
+            "x_mm": Shown("Right", "mm", 1),
+            "y_mm": Shown("Front", "mm", 1),
+            "z_mm": Shown("Top", "mm", 1),
+            "mni_x_mm": Shown("MNI x", "mm", 1),
+            "mni_y_mm": Shown("y", "mm", 1),
+            "mni_z_mm": Shown("z", "mm", 1),
+            "atlas": Shown("Atlas"),
+            "name": Shown("Lies in"),
+            "nearest": Shown("Nearest"),
+            "nearest_mm": Shown("Distance", "mm", 1),
+        },
+        "There are no contacts.",
+    ),
     "trajectories": Layout(
         "Trajectories",
         "Structures along each trajectory",

@@ -30,6 +30,8 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Clinical steps": (
         "t2w",
         "hybrid",
+        "ct",
+        "leads",
         "trajectories",
         "paramagnetic",
         "tracking",
@@ -39,6 +41,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 
 METHOD_NAMES: Mapping[str, str] = {
     "arlo": "ARLO",
+    "artefact": "by the artefact of their metal",
     "best-path": "the best path",
     "clear": "CLEAR-SWI",
     "gre": "from the gradient echo alone",
@@ -103,6 +106,8 @@ STEP_NAMES: Mapping[str, str] = {
     "freesurfer": "FreeSurfer",
     "t2w": "Registration of the T2w image to the T1w image",
     "hybrid": "Hybrid contrast",
+    "ct": "Registration of the CT to the T1w image",
+    "leads": "Leads",
     "trajectories": "Trajectories",
     "paramagnetic": "Lesions to follow",
     "tracking": "Lesion tracking",
@@ -240,6 +245,12 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     "with this weight (the linear discriminant of the nucleus and its surround).",
     ("hybrid", "fixed"): "A hybrid contrast, the T1w image plus susceptibility with a weight of "
     "the user's, was made for the globus pallidus interna [@wei2019].",
+    ("ct", "rigid"): "The CT was registered rigidly to the T1w image with ANTs [@tustison2021], by "
+    "mutual information of its brain window.",
+    ("leads", "artefact"): "Leads were found in the CT by the artefact of their metal: curves "
+    "through the bright centres of its cross-sections (after [@husch2018]), whose lower "
+    "end is where a row of blurred contacts explains the image best. The radial error to a target "
+    "is that of [@rasouli2018].",
     ("trajectories", "labels"): "Trajectories of the user's were followed through susceptibility, "
     "which was not resampled but along the line, and through the structures' probabilities; the "
     "uncertainty of spans is that among lines shifted, and borders moved, at random.",

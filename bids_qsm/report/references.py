@@ -211,6 +211,14 @@ REFERENCES: Mapping[str, Reference] = {
         "Magnetic Resonance in Medicine 68:830-840",
         "10.1002/mrm.23074",
     ),
+    "husch2018": Reference(
+        "Husch A, V. Petersen M, Gemmar P, Goncalves J, Hertel F",
+        2018,
+        "PaCER - A fully automated method for electrode trajectory and contact reconstruction in "
+        "deep brain stimulation",
+        "NeuroImage: Clinical 17:80-89",
+        "10.1016/j.nicl.2017.10.004",
+    ),
     "kames2018": Reference(
         "Kames C, Wiggermann V, Rauscher A",
         2018,
@@ -307,6 +315,14 @@ REFERENCES: Mapping[str, Reference] = {
         "Nonlinear dipole inversion (NDI) enables robust quantitative susceptibility mapping (QSM)",
         "NMR in Biomedicine 33:e4271",
         "10.1002/nbm.4271",
+    ),
+    "rasouli2018": Reference(
+        "Rasouli J, Ramdhani R, Panov FE, Dimov A, Zhang Y, Cho C, Wang Y, Kopell BH",
+        2018,
+        "Utilization of quantitative susceptibility mapping for direct targeting of the "
+        "subthalamic nucleus during deep brain stimulation surgery",
+        "Operative Neurosurgery 14:412-419",
+        "10.1093/ons/opx131",
     ),
     "reuter2012": Reference(
         "Reuter M, Schmansky NJ, Rosas HD, Fischl B",
