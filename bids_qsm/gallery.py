@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from bids_qsm.anatomy.template import load_template
-from bids_qsm.anatomy.tissues import LABELS, NAMES
+from bids_qsm.anatomy.tissues import LABELS, NAMES, NOT_GREY
 from bids_qsm.clinical.case import Finding
 from bids_qsm.labelling import Anatomy, Structures
 from bids_qsm.maps import Maps
@@ -16,6 +16,7 @@ from bids_qsm.numerics.geometry import hz_per_ppm
 from bids_qsm.report import figures
 from bids_qsm.report.figures import Labels, Scale, mosaic, registration_pair
 from bids_qsm.report.picture import Picture
+from bids_qsm.report.scenes import lesions_scene, structures_scene
 from bids_qsm.report.tables import without_side
 
 PARAMAGNETIC = Scale("χ (ppm)", 0.0, 0.15, inside_only=True)
@@ -44,7 +45,7 @@ def draw(
             picture
             for of_atlas in structures
             if anatomy is not None
-            for picture in _structures(maps, anatomy, of_atlas)
+            for picture in (*_structures(maps, anatomy, of_atlas), *_nuclei(of_atlas))
         ),
         *(_tissues(anatomy, head) if anatomy is not None and head is not None else ()),
         *(_lesions(anatomy, lesions) if anatomy is not None and lesions is not None else ()),
@@ -263,6 +264,22 @@ def _structures(maps: Maps, anatomy: Anatomy, structures: Structures) -> Iterato
     yield Picture("Structures", f"{name}t1w", "Structures on T1w", caption, (("", picture),))
 
 
+def _nuclei(structures: Structures) -> Iterator[Picture]:
+    table, image = structures.atlas.table, structures.t1w_labels
+    all_names = dict(zip(table["index"], without_side(table["name"]), strict=True))
+    is_nucleus = ~table["name"].str.lower().str.contains("|".join(NOT_GREY))
+    is_nucleus &= table["index"].isin(structures.segmentation.indices)
+    nuclei = {index: all_names[index] for index in table["index"][is_nucleus]}
+    # in the colours that they have on slices
+    colours = Labels(image.data, all_names).colours
+    if not colours.keys() & set(nuclei.values()):
+        return
+    name = structures.atlas.name
+    scene = structures_scene(Labels(image.data, nuclei), image.affine, colours)
+    caption = f"The deep grey matter, by the atlas {name}, as it was segmented in this head."
+    yield Picture("Structures", f"{name}3d", "Nuclei in three dimensions", caption, (("", scene),))
+
+
 def _tissues(anatomy: Anatomy, head: Morphometry) -> Iterator[Picture]:
     t1w, brain = anatomy.t1w.image, anatomy.t1w.brain.data
     labels = Labels(head.tissues.labels, dict(zip(LABELS.values(), NAMES, strict=True)))
@@ -285,3 +302,12 @@ def _lesions(anatomy: Anatomy, lesions: Lesions) -> Iterator[Picture]:
     picture = mosaic(under.data, under.affine, scale, region=region, labels=labels)
     caption = "Found in FLAIR and T1w, or as given; the table of lesions has a row for each."
     yield Picture("Structures", "lesions", f"Lesions on {name}", caption, (("", picture),))
+    if not kinds.any():
+        return
+    numbered = {names[1]: lesions.labels.data}
+    if lesions.enhancing is not None:
+        numbered[names[2]] = lesions.enhancing.data
+    t1w_brain = anatomy.t1w.brain
+    scene = lesions_scene(t1w_brain.data, numbered, t1w_brain.affine, labels.colours)
+    title, caption = "Lesions in three dimensions", "Seen through the surface of the brain."
+    yield Picture("Structures", "lesions3d", title, caption, (("", scene),))

@@ -26,6 +26,7 @@ MUTED = (150, 150, 150)
 BLACK = (0, 0, 0)
 OUTLINED = {"stroke_width": 2, "stroke_fill": BLACK}
 CONVENTION = "L: the subject's left (neurological convention)"
+SIDES = "L, R: the subject's left and right; P, A: back and front; I, S: below and above"
 
 
 def add_footer(canvas: NDArray[np.uint8], legend: Mapping[str, Colour]) -> Image.Image:
@@ -77,6 +78,37 @@ def draw_colour_bar(
     for place, anchor, text in zip((0, width // 2, width), "lmr", ticks, strict=True):
         draw.text((left + place, top + height + 14), text, PALE, _font(12), anchor + "s")
     draw.text((left + width + 14, top + height // 2), label, PALE, _font(14), "lm")
+
+
+def draw_view(
+    image: Image.Image, box: tuple[int, int, int, int], name: str, sides: Mapping[str, str]
+) -> None:
+    """Write a view's name and its sides into its box (left, top, right, bottom).
+
+    ``sides`` has the letters at ``left``, ``right``, ``top`` and ``bottom``, where one is known.
+    """
+    draw, font = ImageDraw.Draw(image), _font(14, bold=True)
+    left, top, right, bottom = box
+    across, upward = (left + right) // 2, (top + bottom) // 2
+    places = {
+        "left": ((left + 6, upward), "lm"),
+        "right": ((right - 6, upward), "rm"),
+        "top": ((across, top + 6), "mt"),
+        "bottom": ((across, bottom - 6), "mb"),
+    }
+    draw.text((left + 6, top + 6), name, PALE, _font(13), "lt", **OUTLINED)
+    for edge, letter in sides.items():
+        place, anchor = places[edge]
+        draw.text(place, letter, PALE, font, anchor, **OUTLINED)
+
+
+def draw_scale(image: Image.Image, length_px: float, text: str) -> None:
+    """Draw a scale bar into the footer, and say which side is which."""
+    draw, middle = ImageDraw.Draw(image), image.height - FOOTER_PX // 2
+    end = LEFT_PX + round(length_px)
+    draw.rectangle((LEFT_PX, middle - 2, end, middle + 1), fill=PALE)
+    draw.text((end + 12, middle), text, PALE, _font(14), "lm")
+    draw.text((image.width - LEFT_PX, middle), SIDES, MUTED, _font(12), "rm")
 
 
 def write_names(image: Image.Image, name: str, note: str, note_colour: Colour) -> None:

@@ -8,7 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from bids_qsm.report.group_surfaces import PIXELS_PER_MM, VIEWS, View, cluster_views
+from bids_qsm.report.group_surfaces import PIXELS_PER_MM, VIEWS, cluster_views
+from bids_qsm.report.surfaces import View
 
 SHAPE = (30, 26, 22)
 AFFINE = np.diag([1.0, 1.0, 1.5, 1.0])
