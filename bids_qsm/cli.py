@@ -101,7 +101,11 @@ def _add_selection(group: argparse._ArgumentGroup) -> None:
         "CTs after leads for deep brain stimulation were put in (sub-X..._ct.nii.gz, HU; else "
         "those in the dataset's sub-X/ct/) for '--with dbs'; targets=PATH: targets that the leads "
         "are compared with (sub-X..._targets.tsv, columns hemisphere, x_mm, y_mm, z_mm, and name "
-        "if wanted; RAS, in the world of the T1w image)",
+        "if wanted; RAS, in the world of the T1w image); "
+        "tracked-lesions=PATH: lesions to follow over the sessions "
+        "(sub-X[_ses-Y]..._label-lesion_mask.nii.gz, or labels ..._dseg.nii.gz, on the grid of the "
+        "series or of the T1w image; one session is enough), in the place of those found by "
+        "'--with lesion-tracking'",
     )
     group.add_argument(
         "--bids-database-dir",

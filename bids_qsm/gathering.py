@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from bids_qsm.bids.naming import OUTPUTS, entities_of, output_path
+from bids_qsm.bids.naming import OUTPUTS, entities_of, output_path, tracking_record_path
 from bids_qsm.bids.queries import subjects_of, without_prefix
+from bids_qsm.bids.sidecars import TRACKING_COLUMNS
 from bids_qsm.errors import NothingToDoError, UnreadableInputError
 from bids_qsm.exclusions import read_exclusions, split_records, without_scan
 from bids_qsm.report.group_page import LeftOut
-from bids_qsm.report.record import SeriesRecord, record_from_json
+from bids_qsm.report.record import SeriesRecord, record_from_json, subject_record_from_json
 from bids_qsm.settings import TEMPLATE, Settings
 from bids_qsm.statistics.collection import KEYS, RegionTable, collect, with_columns
 from bids_qsm.statistics.expressions import counted, listed
@@ -52,6 +53,8 @@ class Gathered:
         Of all finished series, those that were excluded too.
     excluded : mapping of str to str
         Why the user wants a series left out, by its name.
+    tracking : DataFrame
+        Tidy: a row for each scan and lesion that was followed.
     """
 
     regions: pd.DataFrame
@@ -65,6 +68,7 @@ class Gathered:
     warnings: tuple[str, ...]
     records: tuple[SeriesRecord, ...]
     excluded: Mapping[str, str]
+    tracking: pd.DataFrame
 
 
 def gather(settings: Settings) -> Gathered:
@@ -99,6 +103,7 @@ def gather(settings: Settings) -> Gathered:
         reference = most if most in set(regions["reference"]) else "n/a"
         scans, outcomes = _scans(regions, morphometry, atlases, reference)
         scans = with_columns(scans, participants, sessions)
+        tracking = with_columns(_tracking(settings, kept), participants, sessions)
     except ValueError as error:
         raise UnreadableInputError(f"{settings.output_dir}: {error}") from None
     return Gathered(
@@ -113,6 +118,7 @@ def gather(settings: Settings) -> Gathered:
         (*warnings, *unknown, *_without_row(scans, participants, sessions)),
         tuple(records),
         {record.name: reason for record, reason in excluded},
+        tracking,
     )
 
 
@@ -176,6 +182,31 @@ def _tables(settings: Settings, record: SeriesRecord, key: str) -> Iterator[pd.D
     for table in record.tables_of(key):
         rows = read_table(settings.output_dir / table.path)
         yield pd.concat([_repeated(record, len(rows)), rows], axis=1)
+
+
+def _tracking(settings: Settings, kept: Sequence[SeriesRecord]) -> pd.DataFrame:
+    """Return the lesions that were followed, in the series that are kept."""
+    tables = []
+    for subject in sorted({record.subject for record in kept}):
+        path = settings.output_dir / tracking_record_path(subject)
+        try:
+            record = subject_record_from_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UnreadableInputError(
+                f"{path}: the record cannot be read ({error}); process the subject again."
+            ) from None
+        for table in record.tables:
+            rows = read_table(settings.output_dir / table.path).assign(
+                participant_id=f"sub-{subject}"
+            )
+            tables.append(rows[rows["series"].isin([of.name for of in kept])])
+    if not tables:
+        return pd.DataFrame(columns=[*KEYS, *(c for c in TRACKING_COLUMNS if c not in KEYS)])
+    joined = pd.concat(tables, ignore_index=True)
+    joined["session_id"] = joined["session_id"].fillna("n/a")
+    return joined[[*KEYS, *(c for c in joined.columns if c not in KEYS)]]
 
 
 def _repeated(record: SeriesRecord, count: int) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from bids_qsm.anatomy.atlases import Atlas, load_atlas
 from bids_qsm.bids.dataset import check_output_dir
 from bids_qsm.bids.naming import group_folder, group_report_path, group_table_path
 from bids_qsm.bids.publishing import encode_json, encode_table, unwritable, write_bytes, write_text
-from bids_qsm.bids.sidecars import MORPHOMETRY_COLUMNS, STATISTICS_COLUMNS
+from bids_qsm.bids.sidecars import MORPHOMETRY_COLUMNS, STATISTICS_COLUMNS, TRACKING_COLUMNS
 from bids_qsm.errors import BidsQsmError, UnreadableInputError
 from bids_qsm.gathering import Gathered, gather
 from bids_qsm.images import encode_image
@@ -53,7 +53,12 @@ def run(settings: Settings) -> int:
     analyses, assumed = (
         (asked, ())
         if asked is not None
-        else default_analyses(gathered.scans, settings.rescan, has_maps=len(gathered.images) > 0)
+        else default_analyses(
+            gathered.scans,
+            settings.rescan,
+            has_maps=len(gathered.images) > 0,
+            follows_lesions=bool((gathered.tracking["years"] > 0).any()),
+        )
     )
     _say(
         f"{len(gathered.scans)} scans of {gathered.scans['participant_id'].nunique()} subjects, "
@@ -74,6 +79,7 @@ def run(settings: Settings) -> int:
             atlases,
             gathered.reference,
             Path(work),
+            tracking=gathered.tracking,
         )
         with scipy.fft.set_workers(settings.nprocs):  # and so all threads of our own
             done, failures = make_analyses(settings, cohort, analyses)
@@ -131,6 +137,8 @@ def write_tables(output_dir: Path, gathered: Gathered) -> None:
         "morphometry": (gathered.morphometry, _descriptions(MORPHOMETRY_COLUMNS)),
         "scans": (gathered.scans, described),
     }
+    if len(gathered.tracking):
+        tables = {**tables, "tracking": (gathered.tracking, _descriptions(TRACKING_COLUMNS))}
     for name, (table, columns) in tables.items():
         path = output_dir / group_table_path(name)
         write_text(path, encode_table(table))

@@ -133,7 +133,11 @@ def _checked_items(where: str, key: str, value: Any, default: Any) -> Any:
 
 
 def default_analyses(
-    scans: pd.DataFrame, rescan: Sequence[str] = (), *, has_maps: bool = True
+    scans: pd.DataFrame,
+    rescan: Sequence[str] = (),
+    *,
+    has_maps: bool = True,
+    follows_lesions: bool = False,
 ) -> tuple[tuple[Analysis, ...], tuple[str, ...]]:
     """Return the analyses that are made without a models file, and what was assumed.
 
@@ -145,6 +149,8 @@ def default_analyses(
         Two sessions without a change in between, if there are such.
     has_maps : bool
         Whether there are maps in the atlas' space.
+    follows_lesions : bool
+        Whether lesions were followed over several sessions.
     """
     tables: list[dict[str, Any]] = []
     notes = []
@@ -179,6 +185,10 @@ def default_analyses(
     if rescan:
         title = "Reliability of repeated scans"
         words = {"name": "reliability", "kind": "reliability", "sessions": list(rescan)}
+        tables.append({**words, "title": title})
+    if follows_lesions:
+        title = "Lesions over time"
+        words = {"name": "lesions-over-time", "kind": "longitudinal", "lesions": "largest"}
         tables.append({**words, "title": title})
     return tuple(analysis_from(table) for table in tables), tuple(notes)
 

@@ -7,9 +7,10 @@ import shutil
 import pandas as pd
 import pytest
 
+from bids_qsm.bids.publishing import encode_table
 from bids_qsm.errors import NothingToDoError, UnreadableInputError
 from bids_qsm.gathering import gather, read_table
-from bids_qsm.report.record import TableRecord
+from bids_qsm.report.record import SubjectRecord, TableRecord, subject_record_to_json
 from tests.analyses.tiny import Tiny, make
 
 
@@ -186,4 +187,42 @@ def test_a_table_that_lacks_a_column_is_named(tiny: Tiny) -> None:
     (path,) = tiny.out.rglob("sub-01_ses-1_*regions_stats.tsv")
     pd.DataFrame({"index": [1]}).to_csv(path, sep="\t", index=False)
     with pytest.raises(UnreadableInputError, match=r"sub-01_ses-1.*no column"):
+        gather(tiny.settings)
+
+
+def follow(tiny: Tiny, subject: str) -> None:
+    """Publish lesions of a subject as the participant level does."""
+    table = pd.DataFrame(
+        {
+            "lesion": [1, 1],
+            "session_id": ["ses-1", "ses-2"],
+            "series": [f"sub-{subject}_ses-1", f"sub-{subject}_ses-2"],
+            "years": [0.0, 1.25],
+            "reference": "CSF",
+            "region_mm3": 200.0,
+            "chi_ppm_mean": [0.4, 0.44],
+        }
+    )
+    path = f"sub-{subject}/anat/sub-{subject}_desc-tracking_stats.tsv"
+    (tiny.out / path).parent.mkdir(exist_ok=True)
+    (tiny.out / path).write_text(encode_table(table))
+    record = SubjectRecord(
+        subject, "Lesion tracking", "1", (), (), (), (TableRecord("tracking", path),), "k", (path,)
+    )
+    text = subject_record_to_json(record)
+    (tiny.out / "logs" / f"sub-{subject}_tracking.json").write_text(text)
+
+
+def test_lesions_that_were_followed_are_gathered(tiny: Tiny) -> None:
+    assert gather(tiny.settings).tracking.empty
+    follow(tiny, "01")
+    follow(tiny, "02")
+    (tiny.out / "logs" / "sub-02_ses-2_record.json").unlink()
+    found = gather(tiny.settings).tracking
+    assert found["series"].tolist() == ["sub-01_ses-1", "sub-01_ses-2", "sub-02_ses-1"]
+    assert found["chi_ppm_mean"].tolist() == [0.4, 0.44, 0.4]
+    assert found["years"].tolist() == [0.0, 1.25, 0.0]
+    assert {"age", "group", "relapses"} <= set(found.columns)
+    (tiny.out / "logs" / "sub-01_tracking.json").write_text("{")
+    with pytest.raises(UnreadableInputError, match="sub-01_tracking"):
         gather(tiny.settings)

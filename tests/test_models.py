@@ -141,4 +141,6 @@ def test_without_two_groups_there_is_nothing_but_rescans(columns, found) -> None
     assert [analysis.kind for analysis in analyses] == ["reliability"]
     assert analyses[0].options["sessions"] == ("ses-1", "ses-2")
     assert found in note
+    (lesions,), _ = default_analyses(scans(**columns), follows_lesions=True)
+    assert (lesions.kind, lesions.options["lesions"]) == ("longitudinal", "largest")
     assert default_analyses(scans(**columns))[0] == ()

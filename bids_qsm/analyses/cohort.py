@@ -45,6 +45,9 @@ class Cohort:
         Where large arrays may lie while they are used.
     notes : tuple of str
         What was chosen, in sentences.
+    tracking : DataFrame or None
+        Tidy: a row for each scan and lesion that was followed, with the columns of
+        ``participants.tsv`` and ``sessions.tsv``.
     """
 
     regions: pd.DataFrame
@@ -55,6 +58,7 @@ class Cohort:
     reference: str
     work_dir: Path
     notes: tuple[str, ...] = ()
+    tracking: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ def select(cohort: Cohort, selection: Selection) -> Cohort:
         atlases={atlas: cohort.atlases[atlas]},
         reference=reference,
         notes=notes + said,
+        tracking=None if cohort.tracking is None else cohort.tracking.merge(scans[KEYS], on=KEYS),
     )
 
 

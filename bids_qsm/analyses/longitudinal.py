@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
 from bids_qsm.analyses.cohort import Cohort, with_labels, with_value
@@ -14,6 +16,15 @@ from bids_qsm.statistics.expressions import listed
 from bids_qsm.statistics.longitudinal import Longitudinal, time_in_years
 from bids_qsm.statistics.longitudinal import longitudinal as changes
 
+LESION_VALUES = {
+    "mean": ("chi_ppm_mean", "Chimap", "ppm"),
+    "chi_ppm_p99": ("chi_ppm_p99", "Chimap", "ppm"),
+    "own_chi_ppm_mean": ("own_chi_ppm_mean", "Chimap", "ppm"),
+    "moment_ppm_mm3": ("moment_ppm_mm3", "moment", "ppm mm3"),
+    "own_volume_mm3": ("own_volume_mm3", "volume", "mm3"),
+    "r2star_per_s_mean": ("r2star_per_s_mean", "R2starmap", "1/s"),
+}
+"""Columns of the table of tracking, with their measure and units."""
 STRUCTURE = ("name", "hemisphere", "measure", "units", "reference")
 RATES = ("n_subjects", "n_scans", "patient_years", "mixed_per_year", "mixed_per_year_low")
 RATES += ("mixed_per_year_high", "p_mixed", "mixed_percent_per_year")
@@ -30,8 +41,9 @@ def longitudinal(
     events: tuple[str, ...] = (),
     threshold_percent: float = 6.0,
     least_baseline: float = 0.0,
+    lesions: str = "",
 ) -> Result:
-    """Describe how structures change over the sessions.
+    """Describe how structures, or lesions that were followed, change over the sessions.
 
     Parameters
     ----------
@@ -39,7 +51,8 @@ def longitudinal(
     time : str
         Column of sessions.tsv: years, age, or dates such as ``acq_time``.
     value : str
-        Column of the regions' table.
+        Column of the regions' table; of lesions ``mean`` (of susceptibility) or a column of the
+        table of tracking, such as ``moment_ppm_mm3``.
     by : str
         Column of two groups whose rates are compared.
     events : tuple of str
@@ -48,7 +61,12 @@ def longitudinal(
         Change between two sessions that is counted.
     least_baseline : float
         No percentages of values nearer to zero.
+    lesions : str
+        Of lesions that were followed (``--with lesion-tracking``) in place of structures:
+        ``largest`` of each participant, or ``all``, each as if it were a participant.
     """
+    if lesions:
+        cohort, value = with_lesions(cohort, lesions, value), "mean"
     cohort = with_value(with_labels(cohort, by), value)
     found = changes(
         cohort.regions,
@@ -79,6 +97,52 @@ def longitudinal(
             + (f" and compared with {listed(events)}." if events else ".")
         ),
     )
+
+
+def with_lesions(cohort: Cohort, which: str, value: str) -> Cohort:
+    """Return the cohort with lesions that were followed in the place of structures.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or the words are not known.
+    """
+    table = cohort.tracking
+    if table is None or table.empty:
+        raise ValueError(
+            "no lesions were followed in these scans; run the participant level with "
+            "'--with lesion-tracking'."
+        )
+    column, measure, units = LESION_VALUES.get(value, ("", "", ""))
+    if not column:
+        raise ValueError(f"lesions have no value {value!r}; there are: {listed(LESION_VALUES)}.")
+    if which == "largest":
+        largest = table.sort_values("region_mm3", ascending=False, kind="stable")
+        largest = largest.drop_duplicates("participant_id")[["participant_id", "lesion"]]
+        table = table.merge(largest, on=["participant_id", "lesion"])
+    elif which == "all":
+        table = table.assign(
+            participant_id=table["participant_id"] + " lesion " + table["lesion"].astype(str)
+        )
+    else:
+        raise ValueError(f"'lesions' must be 'largest' or 'all', got {which!r}.")
+    reference = table["reference"] if measure == "Chimap" else "n/a"
+    regions = table.assign(
+        name="lesion",
+        hemisphere="B",
+        measure=measure,
+        units=units,
+        reference=reference,
+        mean=table[column],
+    )
+    note = (
+        "Each lesion is taken for a participant: lesions of one participant are not independent, "
+        "and intervals are too narrow where some have several."
+        if which == "all"
+        else "Of each participant the largest lesion is taken."
+    )
+    regions = regions.sort_values(["participant_id", "session_id"], kind="stable")
+    return replace(cohort, regions=regions.reset_index(drop=True), notes=(*cohort.notes, note))
 
 
 def _tables(found: Longitudinal, events: tuple[str, ...]) -> list[ResultTable]:

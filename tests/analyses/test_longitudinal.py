@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from bids_qsm.analyses.cohort import Cohort
@@ -79,3 +82,60 @@ def test_rates_of_two_groups(cohort: Cohort, labels: list) -> None:
 def test_what_cannot_be_followed_is_one_sentence(cohort: Cohort, words, sentence) -> None:
     with pytest.raises(ValueError, match=sentence):
         made(cohort, "longitudinal", **{**PUTAMEN, **words})
+
+
+@pytest.fixture
+def followed(cohort: Cohort) -> Cohort:
+    """The cohort with two lesions each; the larger one gains 8 % of 0.4 ppm a year."""
+    rows = [
+        {
+            "participant_id": scan.participant_id,
+            "session_id": scan.session_id,
+            "series": scan.series,
+            "lesion": lesion,
+            "years": scan.years,
+            "relapses": scan.relapses,
+            "reference": "CSF",
+            "region_mm3": 300.0 if lesion == 2 else 100.0,
+            "chi_ppm_mean": 0.4 * (1 + 0.08 * scan.years * (lesion == 2)),
+            "moment_ppm_mm3": 120.0,
+        }
+        for scan in cohort.scans.itertuples()
+        for lesion in (1, 2)
+    ]
+    return replace(cohort, tracking=pd.DataFrame(rows))
+
+
+def test_the_largest_lesion_of_each_participant_is_followed(followed: Cohort) -> None:
+    result = made(followed, "longitudinal", lesions="largest", events=["relapses"])
+    (row,) = table_of(result, "rates").itertuples()
+    assert row.pooled_percent_per_year == pytest.approx(8.0)
+    assert (row.n_subjects, row.n_exceeding) == (16, 16)  # 10 % in 1.25 years
+    (agreement,) = table_of(result, "event-agreement").itertuples()
+    assert agreement.sensitivity == 1.0
+    assert any("largest" in note for note in result.notes)
+
+
+def test_all_lesions_are_followed_and_a_subset_of_scans_holds_for_them(followed: Cohort) -> None:
+    words = {"lesions": "all", "subset": "group == 'patient'"}
+    result = made(followed, "longitudinal", **words)
+    (row,) = table_of(result, "rates").itertuples()
+    assert (row.n_subjects, row.n_exceeding) == (16, 8)
+    assert row.pooled_percent_per_year == pytest.approx(4.0)
+    assert any("not independent" in note for note in result.notes)
+    moments = made(followed, "longitudinal", value="moment_ppm_mm3", **words)
+    assert table_of(moments, "rates")["units"].tolist() == ["ppm mm3"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"lesions": "first"}, "must be 'largest' or 'all'"),
+        ({"lesions": "all", "value": "median"}, "have no value 'median'"),
+    ],
+)
+def test_lesions_are_refused_in_a_sentence(followed: Cohort, words: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        made(followed, "longitudinal", **words)
+    with pytest.raises(ValueError, match="no lesions were followed"):
+        made(replace(followed, tracking=None), "longitudinal", lesions="all")
