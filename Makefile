@@ -1,6 +1,7 @@
 # The two commands on a fresh machine:
 #   make demo   run the main job on data_examples and say where the report is
 #   make test   check style, types and imports, and pass the tests
+# `make docs` builds the documentation site (build/docs/index.html).
 # `make bench` sets methods against each other on simulated heads (docs/choosing-defaults.md).
 # Each makes its own virtual environment; both need Python 3.11 to 3.13 and a package index.
 
@@ -19,7 +20,7 @@ BENCH_WORDS ?= --all
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml $(shell find bids_qsm -type f -not -name '*.py[co]' -not -name '*.nb[ic]')
 
-.PHONY: demo test lint coverage bench docker clean
+.PHONY: demo test lint coverage docs bench docker clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO_VENV)/.installed
@@ -35,16 +36,22 @@ test coverage: export NUMBA_NUM_THREADS := 2
 test coverage: export NUMBA_CACHE_DIR := $(abspath $(VENV))/numba-cache
 
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 coverage: $(VENV)/.installed
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term-missing:skip-covered
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov \
+		--cov-report=term-missing:skip-covered
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Warnings are errors. The pages need no network and no server.
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build -W --keep-going -q -b html -d build/doctrees docs build/docs
+	@echo "Documentation: $(abspath build/docs/index.html)"
 
 # Heads are simulated once; then, for instance: make bench BENCH_WORDS="--stage inversion --all"
 bench: $(VENV)/.installed $(BENCH_HEADS)/dataset_description.json
@@ -66,6 +73,10 @@ $(VENV)/.installed: pyproject.toml
 	@$(call check_python)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	touch $@
 
 $(DEMO_VENV)/.installed: $(SOURCES)

@@ -34,7 +34,7 @@ class VoxelReliability:
 
     ``n`` subjects have finite values in both scans; ``mean`` is the mean of both scans, ``bias``
     second - first, ``mad`` the mean absolute difference, all in the units of the maps;
-    ``mad_percent`` is the mean over subjects of 100 * |difference| / |mean of the two scans|,
+    ``mad_percent`` is the mean over subjects of ``100 * |difference| / |mean|``,
     without the ``n_near_zero`` subjects whose mean is too near zero to divide by; ``sd_within``
     is the within-subject SD.
     """

@@ -113,7 +113,7 @@ def streak_index(chi_ppm: Float32, mask: Bool, geometry: Geometry) -> float:
     """Return the power near the dipole kernel's cone of zeros over that elsewhere.
 
     The middle of the brain is taken, faded out with a Hann window, so that the mask's edge is
-    not seen.  The two powers are compared at the same |k|, from four periods on.
+    not seen.  The two powers are compared at the same ``|k|``, from four periods on.
 
     Parameters
     ----------
