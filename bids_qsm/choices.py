@@ -16,8 +16,10 @@ from bids_qsm.numerics import (
     leads,
     lesion_tracking,
     masking,
+    microbleeds,
     paramagnetic,
     relaxometry,
+    rims,
     separation,
     swi,
     trajectories,
@@ -48,6 +50,8 @@ METHODS = {
     "trajectories": trajectories.METHODS,
     "paramagnetic": paramagnetic.METHODS,
     "tracking": lesion_tracking.METHODS,
+    "microbleeds": microbleeds.METHODS,
+    "rims": rims.METHODS,
 }
 """The choices of each step, by its name in :class:`bids_qsm.settings.Processing`."""
 

@@ -95,6 +95,8 @@ class Processing:
     trajectories: Method = dataclasses.field(default_factory=lambda: Method("labels"))
     paramagnetic: Method = dataclasses.field(default_factory=lambda: Method("hysteresis"))
     tracking: Method = dataclasses.field(default_factory=lambda: Method("same-region"))
+    microbleeds: Method = dataclasses.field(default_factory=lambda: Method("compact-sources"))
+    rims: Method = dataclasses.field(default_factory=lambda: Method("shells"))
     reference: str = "auto"
 
 

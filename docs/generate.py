@@ -47,6 +47,9 @@ STEPS = {
     "`--with lesion-tracking`. Lesions that are given (`-d tracked-lesions=PATH`) take their place.",
     "tracking": "The lesions of all sessions of a subject, measured in the same region; only with "
     "`--with lesion-tracking`.",
+    "microbleeds": "Microbleeds and calcifications, with their total susceptibility; only with "
+    "`--with microbleeds`.",
+    "rims": "Paramagnetic rims of T2 lesions; only with `--with microbleeds`.",
 }
 """What each step does, in the order of the run."""
 

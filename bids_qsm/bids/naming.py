@@ -353,6 +353,19 @@ OUTPUTS: Mapping[str, Output] = {
         mask_type="Lesion",
         steps=("lesions", "enhancement"),
     ),
+    "microbleed_dseg": Output(
+        "dseg",
+        "Number of the microbleed or calcification, the surest first.",
+        entities=(("desc", "microbleeds"),),
+        steps=(*_CHI, "microbleeds"),
+    ),
+    "microbleed_mask": Output(
+        "mask",
+        "Voxels of microbleeds.",
+        entities=(("label", "microbleed"),),
+        mask_type="Lesion",
+        steps=(*_CHI, "microbleeds"),
+    ),
     "stats": Output(
         "stats",
         "Values of the maps in each structure of the atlas.",
@@ -441,6 +454,23 @@ OUTPUTS: Mapping[str, Output] = {
         entities=(("desc", "lesions"),),
         extension=".tsv",
         steps=("lesions",),
+        in_schema=False,
+    ),
+    "microbleeds": Output(
+        "stats",
+        "Microbleeds and calcifications: total susceptibility, size, place and confidence.",
+        entities=(("desc", "microbleeds"),),
+        extension=".tsv",
+        steps=(*_CHI, "microbleeds"),
+        in_schema=False,
+    ),
+    "rims": Output(
+        "stats",
+        "T2 lesions: susceptibility of core, border and surroundings, and how much this looks "
+        "like a paramagnetic rim.",
+        entities=(("desc", "rims"),),
+        extension=".tsv",
+        steps=(*_CHI, "lesions", "rims"),
         in_schema=False,
     ),
     "tracked_lesions": Output(

@@ -151,6 +151,55 @@ TRACKING_COLUMNS = {
     "brain_overlap": "Dice overlap of the brain mask with that of the first session, registered.",
 }
 
+MICROBLEED_COLUMNS = {
+    "index": "Number in the labels, the surest first.",
+    "kind": "microbleed (paramagnetic) or calcification (diamagnetic).",
+    "confidence": "Probability, 0 to 1, that it is one, calibrated on simulated heads.",
+    "space": "World of the place: that of the T1w image, or of the series where there is none.",
+    "x_mm": "Place, to the right.",
+    "y_mm": "The same, to the front.",
+    "z_mm": "The same, to the top.",
+    "region": "lobar, deep or infratentorial.",
+    "lobe": "Lobe of a lobar one.",
+    "structure": "Structure of an atlas that it lies in.",
+    "usual_place": "Where calcification is usual in health: pineal gland, choroid plexus or falx.",
+    "moment_ppm_mm3": "Total susceptibility above the surroundings: the moment of the dipole that "
+    "fits the field around it, in ppm mm3.",
+    "moment_sd_ppm_mm3": "Standard error of that fit, if the errors of voxels were independent.",
+    "integral_ppm_mm3": "The same as the sum of the map's values above the surroundings; n/a at "
+    "the edge.",
+    "peak_ppm": "Susceptibility farthest from that of the surroundings, less that, in ppm.",
+    "diameter_mm": "Of a ball of the volume of its voxels: those of more than half the peak, or at "
+    "the edge those of the void.",
+    "r2star_per_s": "Mean R2* in its voxels in 1/s.",
+    "vein_share": "Share of its voxels that the vein mask holds.",
+    "at_edge": "Whether it is a void at the edge of the mask, measured by the total field.",
+    "explained": "Share of the field's variation around it that the dipole explains.",
+    "saddle": "Highest level, over the peak, from which one need not go down to leave it: high "
+    "along a vessel.",
+    "edge_mm": "Distance to the edge of the mask.",
+    "in_nucleus": "Share of its voxels in an iron-rich nucleus of an atlas.",
+}
+
+RIM_COLUMNS = {
+    "index": "Number of the lesion in the labels of lesions.",
+    "location": "As in the table of lesions.",
+    "lobe": "As in the table of lesions.",
+    "volume_mm3": "Volume on the grid of the series.",
+    "score": "How much it looks like a lesion with a paramagnetic rim, 0 to 1; n/a if too small.",
+    "has_rim": "Whether the score is as high as the limit.",
+    "coverage": "Share of the border, by direction, along which the rim is brighter than core and "
+    "surroundings.",
+    "rim_to_core_ppm": "Susceptibility of the rim less that of the core, in ppm.",
+    "rim_to_outside_ppm": "Susceptibility of the rim less that 2 to 5 mm outside, in ppm.",
+    "core_type": "Core against the surroundings: hyperintense, isointense or hypointense.",
+    "core_to_outside_ppm": "Susceptibility of the core less that outside, in ppm.",
+    "core_ppm": "Median susceptibility of the core, in ppm.",
+    "rim_ppm": "Mean susceptibility of the rim, in ppm.",
+    "outside_ppm": "Median susceptibility 2 to 5 mm outside, in ppm.",
+    "rim_offset_mm": "Where the rim is brightest: distance to the border, negative inside.",
+}
+
 CONTRAST_COLUMNS = {
     "structure": "Nucleus.",
     "hemisphere": "L or R.",
@@ -265,6 +314,8 @@ TABLE_COLUMNS = {
     "series_quality": SERIES_QUALITY_COLUMNS,
     "morphometry": MORPHOMETRY_COLUMNS,
     "lesion_table": LESION_COLUMNS,
+    "microbleeds": MICROBLEED_COLUMNS,
+    "rims": RIM_COLUMNS,
     "contrast_to_noise": CONTRAST_COLUMNS,
     "leads": LEAD_COLUMNS,
     "contacts": CONTACT_COLUMNS,

@@ -8,6 +8,8 @@ from bids_qsm.clinical.case import Case, Finding
 from bids_qsm.clinical.cavernomas import find_paramagnetic
 from bids_qsm.clinical.hybrid import make_hybrid
 from bids_qsm.clinical.leads import find_leads
+from bids_qsm.clinical.microbleeds import find_microbleeds
+from bids_qsm.clinical.rims import score_rims
 from bids_qsm.clinical.trajectories import follow_trajectories
 from bids_qsm.job import Job
 
@@ -16,7 +18,7 @@ Step = Callable[[Job, Case], Finding | None]
 STEPS: Mapping[str, tuple[Step, ...]] = {
     "dbs": (make_hybrid, find_leads, follow_trajectories),
     "lesion-tracking": (find_paramagnetic,),
-    "microbleeds": (),
+    "microbleeds": (find_microbleeds, score_rims),
 }
 """Each returns None where its input is not there; why is a warning."""
 

@@ -80,7 +80,7 @@ def find_blobs(
     points = _peaks(strength, np.float32(least))
     blobs = [
         Blob(
-            tuple(int(c) + b.start for c, b in zip(point, box, strict=True)),  # type: ignore[arg-type]
+            tuple(int(c) + b.start for c, b in zip(point, box, strict=True)),
             float(radii_mm[scale[tuple(point)]]),
             float(strength[tuple(point)]),
         )

@@ -35,6 +35,8 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         "trajectories",
         "paramagnetic",
         "tracking",
+        "microbleeds",
+        "rims",
     ),
 }
 """The headings of the text and the steps below each, in this order whatever was run first."""
@@ -44,6 +46,7 @@ METHOD_NAMES: Mapping[str, str] = {
     "artefact": "by the artefact of their metal",
     "best-path": "the best path",
     "clear": "CLEAR-SWI",
+    "compact-sources": "compact sources and the field around them",
     "gre": "from the gradient echo alone",
     "hd-qsm": "HD-QSM",
     "hysteresis": "two thresholds of susceptibility",
@@ -67,6 +70,7 @@ METHOD_NAMES: Mapping[str, str] = {
     "rts": "RTS",
     "same-region": "in the same region",
     "sharp": "SHARP",
+    "shells": "shells along the border",
     "tgv": "total generalised variation",
     "tikhonov": "Tikhonov regularisation",
     "tkd": "thresholded k-space division",
@@ -111,6 +115,8 @@ STEP_NAMES: Mapping[str, str] = {
     "trajectories": "Trajectories",
     "paramagnetic": "Lesions to follow",
     "tracking": "Lesion tracking",
+    "microbleeds": "Microbleeds and calcifications",
+    "rims": "Paramagnetic rims",
 }
 
 WHOLE_BRAIN_SENTENCE = "Susceptibility is relative to the mean over the whole brain."
@@ -238,6 +244,16 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     "any session, so that no session is favoured [@reuter2012], in maps that were not resampled; "
     "a rise of the mean susceptibility from one session to the next is flagged as in "
     "[@zeineddine2018].",
+    ("microbleeds", "compact-sources"): "Microbleeds and calcifications were found as compact "
+    "sources of susceptibility of either sign, told from vessels and nuclei by their shape and by "
+    "the field around them; at the edge of the brain, where a strong source leaves no signal, by "
+    "the field alone. Their total susceptibility is the moment of the dipole that fits the field "
+    "outside the signal void (after [@mcauley2011; @liu2012microbleeds]), which does not depend on "
+    "the echo time as their apparent size does; their confidence was calibrated on simulated "
+    "heads. Places follow the rating scale MARS [@gregoire2009].",
+    ("rims", "shells"): "Each T2 lesion was scored for a paramagnetic rim [@absinta2016; "
+    "@bagnato2024] by the susceptibility of a shell along its border against that of its core and "
+    "of what surrounds it, and by the share of directions in which the shell is brighter.",
     ("t2w", "rigid"): "The T2w image was registered rigidly to the T1w image with ANTs "
     "[@tustison2021].",
     ("hybrid", "optimal"): "A hybrid contrast, the T1w image plus weighted susceptibility, was "

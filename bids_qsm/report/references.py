@@ -52,6 +52,14 @@ REFERENCES: Mapping[str, Reference] = {
         "Applied Optics 46:6623-6635",
         "10.1364/AO.46.006623",
     ),
+    "absinta2016": Reference(
+        "Absinta M, Sati P, Schindler M, and others",
+        2016,
+        "Persistent 7-tesla phase rim predicts poor outcome in new multiple sclerosis patient "
+        "lesions",
+        "Journal of Clinical Investigation 126:2597-2609",
+        "10.1172/JCI86198",
+    ),
     "avants2008": Reference(
         "Avants BB, Epstein CL, Grossman M, Gee JC",
         2008,
@@ -59,6 +67,13 @@ REFERENCES: Mapping[str, Reference] = {
         "labeling of elderly and neurodegenerative brain",
         "Medical Image Analysis 12:26-41",
         "10.1016/j.media.2007.06.004",
+    ),
+    "bagnato2024": Reference(
+        "Bagnato F, Sati P, Hemond CC, and others",
+        2024,
+        "Imaging chronic active lesions in multiple sclerosis: a consensus statement",
+        "Brain 147:2913-2933",
+        "10.1093/brain/awae013",
     ),
     "bilgic2014": Reference(
         "Bilgic B, Fan AP, Polimeni JR, Cauley SF, Bianciardi M, Adalsteinsson E, Wald LL, "
@@ -183,6 +198,14 @@ REFERENCES: Mapping[str, Reference] = {
         "Scientific Data 3:160044",
         "10.1038/sdata.2016.44",
     ),
+    "gregoire2009": Reference(
+        "Gregoire SM, Chaudhary UJ, Brown MM, and others",
+        2009,
+        "The Microbleed Anatomical Rating Scale (MARS): reliability of a tool to map brain "
+        "microbleeds",
+        "Neurology 73:1759-1766",
+        "10.1212/WNL.0b013e3181c34a7d",
+    ),
     "gudbjartsson1995": Reference(
         "Gudbjartsson H, Patz S",
         1995,
@@ -263,6 +286,13 @@ REFERENCES: Mapping[str, Reference] = {
         "NeuroImage 59:2560-2568",
         "10.1016/j.neuroimage.2011.08.082",
     ),
+    "liu2012microbleeds": Reference(
+        "Liu T, Surapaneni K, Lou M, Cheng L, Spincemaille P, Wang Y",
+        2012,
+        "Cerebral microbleeds: burden assessment by using quantitative susceptibility mapping",
+        "Radiology 262:269-278",
+        "10.1148/radiol.11110251",
+    ),
     "liu2013": Reference(
         "Liu T, Wisnieff C, Lou M, Chen W, Spincemaille P, Wang Y",
         2013,
@@ -285,6 +315,13 @@ REFERENCES: Mapping[str, Reference] = {
         " zero reference for quantitative susceptibility mapping",
         "Magnetic Resonance in Medicine 79:2795-2803",
         "10.1002/mrm.26946",
+    ),
+    "mcauley2011": Reference(
+        "McAuley G, Schrag M, Barnes S, Obenaus A, Dickson A, Holshouser B, Kirsch W",
+        2011,
+        "Iron quantification of microbleeds in postmortem brain",
+        "Magnetic Resonance in Medicine 65:1592-1601",
+        "10.1002/mrm.22745",
     ),
     "milovic2018": Reference(
         "Milovic C, Bilgic B, Zhao B, Acosta-Cabronero J, Tejos C",
