@@ -95,8 +95,10 @@ def write_quality(settings: Settings, gathered: Gathered) -> QualityFound:
         fields = {column: {"Description": text} for column, text in described.items()}
         write_text((folder / group_table_path(name)).with_suffix(".json"), encode_json(fields))
     notes = judged.notes + _unmeasured(gathered.records, judged.scans)
+    is_excluded = judged.scans["series"].isin(list(gathered.excluded))
     scans = judged.scans.assign(
-        is_excluded=judged.scans["series"].isin(list(gathered.excluded)),
+        is_excluded=is_excluded,
+        is_proposed=judged.scans["is_proposed"] & ~is_excluded,
         excluded_for=[gathered.excluded.get(name, "") for name in judged.scans["series"]],
         page=[
             report_path(participant.removeprefix("sub-")).as_posix()
