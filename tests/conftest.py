@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bids_qsm.anatomy import atlases
 from bids_qsm.numerics.geometry import Geometry
+
+# Started first, so that the workers that take one file after the other end together.
+LONGEST = (
+    "test_participant.py",
+    "anatomy/test_atlas_import.py",
+    "phantom/test_planted_faults.py",
+    "phantom/test_anatomy.py",
+    "anatomy/test_study_template.py",
+    "anatomy/test_brain.py",
+    "test_group.py",
+    "benchmarks/test_cohort.py",
+    "anatomy/test_warp.py",
+    "anatomy/test_rigid.py",
+    "numerics/background/test_pdf.py",
+    "numerics/background/test_joint.py",
+    "report/test_viewer_live.py",
+    "numerics/inversion/test_tv.py",
+    "benchmarks/test_methods.py",
+    "test_uncombined.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the files that take longest come first."""
+    here = Path(__file__).parent
+    place = {here / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +49,14 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the shared data, which are not at {folder} (set BIDS_QSM_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def default_atlas_is_read_once() -> Iterator[None]:
+    """Keep the default atlas: reading it takes two seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(atlases, "_harvard_oxford", cache(atlases._harvard_oxford))
+        yield
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from bids_qsm.bids.sidecars import STATISTICS_COLUMNS, raw_uri, sidecar_for
 from bids_qsm.errors import CommandLineError, UnwritableOutputError
 from bids_qsm.images import Image
 from bids_qsm.report.record import ReferenceRecord, StepRecord
+from tests.validator import issues_of
 
 ATLAS = "ours"
 
@@ -58,17 +58,11 @@ def write_everything(settings, name: str) -> None:
 
 
 def problems(folder: Path, severity: str) -> list[str]:
-    done = subprocess.run(
-        ["bids-validator-deno", "--json", str(folder)], capture_output=True, text=True, check=False
-    )
-    issues = json.loads(done.stdout)["issues"]["issues"]
-    found = [
+    return [
         f"{issue['code']} {issue.get('subCode', '')} {issue['location']}"
-        for issue in issues
+        for issue in issues_of(folder)
         if issue["severity"] == severity
     ]
-    assert (done.returncode == 0) == (not found or severity != "error")
-    return found
 
 
 class TestDerivativeDataset:

@@ -284,9 +284,9 @@ def test_streaks_and_noise_of_the_map_are_found(clean) -> None:
 
 @pytest.mark.slow
 def test_clean_heads_raise_no_false_alarm(simulate) -> None:
-    """Of 40 heads of all sizes, noise levels and tilts less than 5 % have any metric failed."""
+    """Of 20 heads of all sizes, noise levels and tilts none has any metric failed."""
     alarms = []
-    for seed in range(40):
+    for seed in range(20):
         rng = np.random.default_rng(seed)
         x, y, z = (float(v) for v in rng.choice([3.5, 4.0, 4.5], 3))
         head = {"sampling_mm": (x, y, z), "tilt_deg": float(rng.uniform(-25, 25))}
@@ -295,4 +295,4 @@ def test_clean_heads_raise_no_false_alarm(simulate) -> None:
         values = all_values(process(megre))
         assert {key for key, _, _ in values} == set(METRICS)
         alarms.append(failed(values))
-    assert sum(map(bool, alarms)) <= 1, [alarm for alarm in alarms if alarm]
+    assert not any(alarms), [alarm for alarm in alarms if alarm]
