@@ -18,7 +18,13 @@ from typing import Any
 from bids_qsm.bids.dataset import check_output_dir, prepare_output_dir
 from bids_qsm.bids.derivatives import check_derivatives, given_files
 from bids_qsm.bids.inputs import Found, Series, find_series
-from bids_qsm.bids.naming import output_path, record_path, report_path, tracking_record_path
+from bids_qsm.bids.naming import (
+    citations_folder,
+    output_path,
+    record_path,
+    report_path,
+    tracking_record_path,
+)
 from bids_qsm.bids.publishing import write_text
 from bids_qsm.errors import CommandLineError
 from bids_qsm.execution.environment import available_memory_gib, prepare_environment
@@ -75,6 +81,8 @@ def run(settings: Settings, worker: Worker | None = None) -> int:
     followed = [] if settings.reports_only else _track_lesions(found.series, settings)
     made = {outcome.unit for outcome in (*outcomes, *followed)}
     _write_pages(found.series, None if settings.reports_only else made, settings.output_dir)
+    if made or settings.reports_only:
+        _write_citations(settings.output_dir)
     status = _summary(found, finished, outcomes, settings)
     for outcome in followed:
         if outcome.problem:
@@ -289,7 +297,7 @@ def _subject_record(subject: str, output_dir: Path) -> SubjectRecord | None:
 
 
 def _is_finished(series: Series, key: str, output_dir: Path) -> bool:
-    record = _record(series, output_dir)
+    record = _record(series.name, output_dir)
     return (
         record is not None
         and record.key == key
@@ -297,9 +305,9 @@ def _is_finished(series: Series, key: str, output_dir: Path) -> bool:
     )
 
 
-def _record(series: Series, output_dir: Path) -> SeriesRecord | None:
+def _record(name: str, output_dir: Path) -> SeriesRecord | None:
     try:
-        text = (output_dir / record_path(series.name)).read_text(encoding="utf-8")
+        text = (output_dir / record_path(name)).read_text(encoding="utf-8")
         return record_from_json(text)
     except FileNotFoundError:
         return None
@@ -319,12 +327,32 @@ def _write_pages(
         is_new = made is None or bool(units & set(made))
         if not is_new and (output_dir / report_path(subject)).exists():
             continue
-        records = [_record(series, output_dir) for series in of_subject]
+        records = [_record(series.name, output_dir) for series in of_subject]
         done = [record for record in records if record is not None]
         if done:
             across = _subject_record(subject, output_dir)
             page = subject_page(subject, done, output_dir, [across] if across else [])
             write_text(output_dir / report_path(subject), page)
+
+
+def _write_citations(output_dir: Path) -> None:
+    """Write the methods text of all series that there are, also those of other runs."""
+    from bids_qsm.report.citations import citation_files, grouped
+    from bids_qsm.report.methods import methods_body
+
+    texts = {}
+    for path in sorted((output_dir / citations_folder()).glob("sub-*_record.json")):
+        name = path.name.removesuffix("_record.json")
+        record = _record(name, output_dir)
+        if record is not None:
+            texts[name] = methods_body(record.steps, version=record.version)
+            across = _subject_record(record.subject, output_dir)
+            if across is not None:
+                tracked = methods_body(across.steps, version=across.version)
+                texts[f"sub-{record.subject}, {across.heading.lower()}"] = tracked
+    files = citation_files(grouped(texts)) if texts else {}
+    for name, text in files.items():
+        write_text(output_dir / citations_folder() / name, text)
 
 
 def _dry_run(found: Found, settings: Settings) -> str:

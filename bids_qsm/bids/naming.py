@@ -551,6 +551,11 @@ def tracking_record_path(subject: str) -> Path:
     return Path("logs") / f"sub-{subject}_tracking.json"
 
 
+def citations_folder() -> Path:
+    """Return where the methods text of all series goes, in several formats."""
+    return Path("logs")
+
+
 def atlas_table_path(atlas: str) -> Path:
     """Return where the table of an atlas' labels goes: every dseg of that atlas inherits it."""
     return Path(f"atlas-{atlas}_dseg.tsv")
