@@ -24,6 +24,8 @@ from bids_qsm.statistics.hemispheres import bilateral_means, sides, wide_table
 
 MAPS = ("chi", "r2star")
 """Rows of :data:`bids_qsm.bids.naming.OUTPUTS` that are compared voxel by voxel."""
+CLINICAL = ("contrast_to_noise", "trajectories")
+"""Tables of clinical steps, one of each scan, that analyses are made of."""
 NEEDED = ("index", "name", "hemisphere", "measure", "units", "reference", "mean")
 """Columns of per-structure tables without which there is nothing to compare."""
 
@@ -55,6 +57,8 @@ class Gathered:
         Why the user wants a series left out, by its name.
     tracking : DataFrame
         Tidy: a row for each scan and lesion that was followed.
+    clinical : mapping of str to DataFrame
+        Tables of clinical steps (:data:`CLINICAL`), where some scan has them.
     """
 
     regions: pd.DataFrame
@@ -69,6 +73,7 @@ class Gathered:
     records: tuple[SeriesRecord, ...]
     excluded: Mapping[str, str]
     tracking: pd.DataFrame
+    clinical: Mapping[str, pd.DataFrame]
 
 
 def gather(settings: Settings) -> Gathered:
@@ -104,6 +109,11 @@ def gather(settings: Settings) -> Gathered:
         scans, outcomes = _scans(regions, morphometry, atlases, reference)
         scans = with_columns(scans, participants, sessions)
         tracking = with_columns(_tracking(settings, kept), participants, sessions)
+        clinical = {
+            key: with_columns(pd.concat(parts, ignore_index=True), participants, sessions)
+            for key in CLINICAL
+            if (parts := [t for r in with_tables for t in _tables(settings, r, key) if len(t)])
+        }
     except ValueError as error:
         raise UnreadableInputError(f"{settings.output_dir}: {error}") from None
     return Gathered(
@@ -119,6 +129,7 @@ def gather(settings: Settings) -> Gathered:
         tuple(records),
         {record.name: reason for record, reason in excluded},
         tracking,
+        clinical,
     )
 
 

@@ -23,7 +23,12 @@ from bids_qsm.anatomy.atlases import Atlas, load_atlas
 from bids_qsm.bids.dataset import check_output_dir
 from bids_qsm.bids.naming import group_folder, group_report_path, group_table_path
 from bids_qsm.bids.publishing import encode_json, encode_table, unwritable, write_bytes, write_text
-from bids_qsm.bids.sidecars import MORPHOMETRY_COLUMNS, STATISTICS_COLUMNS, TRACKING_COLUMNS
+from bids_qsm.bids.sidecars import (
+    MORPHOMETRY_COLUMNS,
+    STATISTICS_COLUMNS,
+    TABLE_COLUMNS,
+    TRACKING_COLUMNS,
+)
 from bids_qsm.errors import BidsQsmError, UnreadableInputError
 from bids_qsm.gathering import Gathered, gather
 from bids_qsm.images import encode_image
@@ -58,6 +63,7 @@ def run(settings: Settings) -> int:
             settings.rescan,
             has_maps=len(gathered.images) > 0,
             follows_lesions=bool((gathered.tracking["years"] > 0).any()),
+            clinical=gathered.clinical,
         )
     )
     _say(
@@ -80,6 +86,7 @@ def run(settings: Settings) -> int:
             gathered.reference,
             Path(work),
             tracking=gathered.tracking,
+            clinical=gathered.clinical,
         )
         with scipy.fft.set_workers(settings.nprocs):  # and so all threads of our own
             done, failures = make_analyses(settings, cohort, analyses)
@@ -132,13 +139,17 @@ def write_tables(output_dir: Path, gathered: Gathered) -> None:
         row.column: {"Description": f"{row.name}: {row.measure}", "Units": row.units}
         for row in outcomes.itertuples(index=False)
     }
-    tables: Mapping[str, tuple[pd.DataFrame, Mapping[str, object]]] = {
+    tables: dict[str, tuple[pd.DataFrame, Mapping[str, object]]] = {
         "regions": (gathered.regions, _descriptions(STATISTICS_COLUMNS)),
         "morphometry": (gathered.morphometry, _descriptions(MORPHOMETRY_COLUMNS)),
         "scans": (gathered.scans, described),
     }
     if len(gathered.tracking):
         tables = {**tables, "tracking": (gathered.tracking, _descriptions(TRACKING_COLUMNS))}
+    tables |= {
+        name: (table, _descriptions(TABLE_COLUMNS[name]))
+        for name, table in gathered.clinical.items()
+    }
     for name, (table, columns) in tables.items():
         path = output_dir / group_table_path(name)
         write_text(path, encode_table(table))

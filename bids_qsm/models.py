@@ -20,6 +20,7 @@ from bids_qsm.statistics.regions import group_labels
 
 GROUP = "group"
 COVARIATES = ("age", "sex")
+FEWEST_SCANS, FEWEST_SPANS = 3, 4
 IS_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,60}")
 
 
@@ -138,6 +139,7 @@ def default_analyses(
     *,
     has_maps: bool = True,
     follows_lesions: bool = False,
+    clinical: Mapping[str, pd.DataFrame] | None = None,
 ) -> tuple[tuple[Analysis, ...], tuple[str, ...]]:
     """Return the analyses that are made without a models file, and what was assumed.
 
@@ -151,6 +153,8 @@ def default_analyses(
         Whether there are maps in the atlas' space.
     follows_lesions : bool
         Whether lesions were followed over several sessions.
+    clinical : mapping of str to DataFrame, optional
+        As of :class:`bids_qsm.analyses.cohort.Cohort`.
     """
     tables: list[dict[str, Any]] = []
     notes = []
@@ -190,7 +194,23 @@ def default_analyses(
         title = "Lesions over time"
         words = {"name": "lesions-over-time", "kind": "longitudinal", "lesions": "largest"}
         tables.append({**words, "title": title})
+    tables += _of_clinical(clinical or {})
     return tuple(analysis_from(table) for table in tables), tuple(notes)
+
+
+def _of_clinical(clinical: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """Return the analyses of what the clinical steps measured, where there is enough of it."""
+    tables: list[dict[str, Any]] = []
+    ratios = clinical.get("contrast_to_noise")
+    if ratios is not None and ratios["participant_id"].nunique() >= FEWEST_SCANS:
+        title = "Contrast-to-noise ratios"
+        tables.append({"name": "contrast-to-noise", "kind": "contrast", "title": title})
+    lines = clinical.get("trajectories")
+    if lines is not None and lines["recorded_span_mm"].notna().sum() >= FEWEST_SPANS:
+        words = {"name": "spans", "kind": "agreement", "title": "Spans along trajectories"}
+        words |= {"table": "trajectories", "first": "recorded_span_mm", "second": "span_mm"}
+        tables.append({**words, "units": "mm"})
+    return tables
 
 
 def _can_adjust(scans: pd.DataFrame, column: str) -> bool:

@@ -1,6 +1,7 @@
 """The kinds of analysis of the group level: a new one is one module, and one line here."""
 
 from bids_qsm.analyses.agreement import agreement
+from bids_qsm.analyses.contrasts import contrast
 from bids_qsm.analyses.longitudinal import longitudinal
 from bids_qsm.analyses.power import power, trial
 from bids_qsm.analyses.regions import regions
@@ -16,6 +17,7 @@ KINDS = {
     "correlations": correlations,
     "reliability": reliability,
     "agreement": agreement,
+    "contrast": contrast,
     "longitudinal": longitudinal,
     "power": power,
     "trial": trial,

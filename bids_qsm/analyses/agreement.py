@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bids_qsm.analyses.cohort import Cohort
+from bids_qsm.analyses.cohort import Cohort, clinical_table
 from bids_qsm.analyses.result import Result, ResultChart, ResultTable
 from bids_qsm.report.group_agreement_charts import agreement as agreement_chart
 from bids_qsm.report.group_agreement_charts import bland_altman, tolerance_shares
@@ -27,6 +27,7 @@ def agreement(
     tolerances: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0),
     units: str = "",
     normalise: str = "none",
+    table: str = "",
 ) -> Result:
     """Compare two columns: Bland-Altman, ICC, lines, share within tolerances.
 
@@ -43,11 +44,16 @@ def agreement(
         Of both columns, for the figures.
     normalise : str
         ``none``, ``mean`` or ``z``.
+    table : str
+        A table of the clinical steps whose columns are taken in place of those of
+        ``group_scans.tsv``: ``trajectories`` (``first = "recorded_span_mm"``, ``second =
+        "span_mm"``, ``by = ["name"]``).
     """
     if not first or not second:
         raise ValueError("the analysis needs 'first' and 'second', two columns.")
-    found = compared(cohort.scans, first, second, by=by, tolerances=tolerances, normalise=normalise)
-    points = cohort.scans[list(dict.fromkeys((*by, first, second)))].copy()
+    rows = clinical_table(cohort, table) if table else cohort.scans
+    found = compared(rows, first, second, by=by, tolerances=tolerances, normalise=normalise)
+    points = rows[list(dict.fromkeys((*by, first, second)))].copy()
     points = points.dropna(subset=[first, second]).astype({first: float, second: float})
     panel = by[0] if len(by) == 1 else None
     charts: list[ResultChart] = []
@@ -63,11 +69,11 @@ def agreement(
             )
         )
     columns = dict.fromkeys([c for c in (*by, *SHOWN) if c in found.table.columns], "")
-    lacking = counted(len(found.left_out), "scan")
+    lacking = counted(len(found.left_out), "row" if table else "scan")
     left = (f"{lacking} left out for want of one of the two.",) if len(found.left_out) else ()
     return Result(
         f"{second} compared with {first}.",
-        (*cohort.notes, *left),
+        (*cohort.notes, *left, *((_NOT_INDEPENDENT,) if _has_several(rows, first) else ())),
         tables=(
             ResultTable("agreement", "Agreement", found.table, columns=columns),
             ResultTable("shares", "Share within tolerances", found.shares),
@@ -80,6 +86,16 @@ def agreement(
             "[@passing1983], and the share of pairs within given tolerances."
         ),
     )
+
+
+_NOT_INDEPENDENT = (
+    "Some participants have several rows, which count as if they were of different participants: "
+    "intervals are somewhat too narrow."
+)
+
+
+def _has_several(rows: pd.DataFrame, first: str) -> bool:
+    return bool(rows.loc[rows[first].notna(), "participant_id"].duplicated().any())
 
 
 def _charts(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -48,6 +48,9 @@ class Cohort:
     tracking : DataFrame or None
         Tidy: a row for each scan and lesion that was followed, with the columns of
         ``participants.tsv`` and ``sessions.tsv``.
+    clinical : mapping of str to DataFrame
+        Tables of the clinical steps by name, of all scans, with those columns; an analysis takes
+        the rows of its scans by :func:`clinical_table`.
     """
 
     regions: pd.DataFrame
@@ -59,6 +62,7 @@ class Cohort:
     work_dir: Path
     notes: tuple[str, ...] = ()
     tracking: pd.DataFrame | None = None
+    clinical: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,26 @@ def with_value(cohort: Cohort, value: str) -> Cohort:
             "alone: set sides = 'apart'."
         )
     return cohort
+
+
+def clinical_table(cohort: Cohort, name: str) -> pd.DataFrame:
+    """Return the rows of a clinical step's table that are of the cohort's scans.
+
+    Raises
+    ------
+    ValueError
+        If there is no such table, or none of these scans.
+    """
+    if name not in cohort.clinical:
+        there = listed(sorted(cohort.clinical)) if cohort.clinical else "none"
+        raise ValueError(
+            f"there is no table {name!r} of clinical steps; there are: {there}. The participant "
+            "level makes them ('--with dbs')."
+        )
+    table = cohort.clinical[name].merge(cohort.scans[KEYS], on=KEYS)
+    if table.empty:
+        raise ValueError(f"none of the chosen scans has a table {name!r}.")
+    return table
 
 
 def need(**words: Sequence[object]) -> None:

@@ -36,6 +36,13 @@ GROUP_REFERENCES: Mapping[str, Reference] = {
         "Human Brain Mapping 1:210-220",
         "10.1002/hbm.460010306",
     ),
+    "greenhouse1959": Reference(
+        "Greenhouse SW, Geisser S",
+        1959,
+        "On methods in the analysis of profile data",
+        "Psychometrika 24:95-112",
+        "10.1007/BF02289823",
+    ),
     "hayasaka2004": Reference(
         "Hayasaka S, Phan KL, Liberzon I, Worsley KJ, Nichols TE",
         2004,
