@@ -31,6 +31,7 @@ LOG_FROM = 20.0
 BINS = 40
 ALL_METRICS = "all metrics"
 """What distances are the ``name`` of."""
+FEW = "other kinds, not compared"
 CROWDED = 8
 """Points of a bin from which a lane is as wide as it can be."""
 
@@ -118,6 +119,9 @@ def strip(rows: pd.DataFrame, key: str) -> Strip | None:
     if rows.empty:
         return None
     axis = _axis(rows)
+    alone = rows["median"].isna()  # of kinds with few scans: one lane for all of them
+    if rows.loc[alone, "comparable"].nunique() > 1:
+        rows = rows.assign(comparable=rows["comparable"].mask(alone, FEW))
     kinds = list(dict.fromkeys(rows["comparable"]))
     lanes, y = [], 0.0
     for kind in kinds:
@@ -167,7 +171,8 @@ def _axis(rows: pd.DataFrame) -> Axis:
 
 
 def _lane(rows: pd.DataFrame, axis: Axis, name: str, y: float) -> Lane:
-    low, high = (float(rows[side].iloc[0]) for side in ("low", "high"))
+    bounds = (rows[side].unique() for side in ("low", "high"))  # in Hz they go with B0
+    low, high = (float(found[0]) if len(found) == 1 else math.nan for found in bounds)
     left, width = None, None
     if math.isfinite(low) or math.isfinite(high):
         ends = [axis(np.array([b]))[0] if math.isfinite(b) else e for b, e in ((low, 0), (high, 1))]

@@ -17,7 +17,9 @@ def rows_of(values, *, low=np.nan, high=np.nan, kind="one", **more) -> pd.DataFr
         hemisphere="n/a", median=np.median(values), robust_z=1.0, is_excluded=False
     )
     table = table.assign(number=range(len(table)), page=[f"{name}.html" for name in names])
-    return table.assign(is_out_of_range=out, is_outlier=False, **more)
+    return table.assign(
+        is_out_of_range=out, is_outlier=False, **{"median": np.median(values), **more}
+    )
 
 
 def places(found) -> dict[int, float]:
@@ -72,6 +74,15 @@ def test_kinds_have_lanes_of_their_own() -> None:
     assert [lane.name for lane in found.lanes] == ["one", "two"]
     assert [len(lane.points) for lane in found.lanes] == [3, 2]
     assert found.height_px == 2 * (LANE_PX + NAME_PX) + AXIS_PX
+
+
+def test_kinds_with_few_scans_share_a_lane() -> None:
+    few = [rows_of([v], kind=k, high=h, median=np.nan) for k, v, h in (("x", 4, 9), ("y", 5, 8))]
+    found = strip(pd.concat([rows_of([1.0, 2, 3], high=9.0), *few]), "k")
+    assert [lane.name for lane in found.lanes] == ["one", "other kinds, not compared"]
+    assert found.lanes[0].width is not None
+    assert found.lanes[1].width is None  # their ranges differ
+    assert [point.words[:6] for point in found.lanes[1].points] == ["sub-x0", "sub-y0"]
 
 
 def test_marks_come_last_and_say_what_they_are() -> None:
