@@ -100,8 +100,8 @@ def contrast(
             f"Contrast-to-noise ratios of {listed(structures)} on {listed(chosen)} were compared "
             "by one-way analysis of variance with Tukey's and Games and Howell's tests (after "
             "[@wei2019]), and, as all contrasts are of the same subjects, by repeated-measures "
-            "analysis of variance with Greenhouse and Geisser's correction [@greenhouse1959] and paired t tests with "
-            "Holm's correction [@holm1979]."
+            "analysis of variance with Greenhouse and Geisser's correction [@greenhouse1959] and "
+            "paired t tests with Holm's correction [@holm1979]."
         ),
     )
 
