@@ -81,10 +81,10 @@ def _found(job: Job, case: Case) -> Labels:
         {
             "method": function.__name__,
             "chi": digest(chi_ppm),
+            "r2star": None if r2star_per_s is None else digest(r2star_per_s),
             "nuclei": None if nuclei is None else digest(nuclei),
             **options,
         },
-        after=[] if relaxation is None else ["relaxometry"],
     )
     note(job, "paramagnetic", options, job.steps.seconds("paramagnetic"))
     return found.labels
