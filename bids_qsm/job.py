@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bids_qsm.bids.inputs import Series
+from bids_qsm.execution.local import peak_memory_mib
 from bids_qsm.execution.steps import Steps
 from bids_qsm.report.record import StepRecord
 from bids_qsm.settings import Settings
@@ -47,7 +48,8 @@ class Journal:
     def step(self, name: str, method: str, parameters: Mapping[str, Any], seconds: float) -> None:
         """Note a step that was run."""
         LOG.info("%s (%s) took %.1f s", name, method, seconds)
-        self._steps.append(StepRecord(name, method, dict(parameters), round(seconds, 3)))
+        peak_mib = round(peak_memory_mib(), 1)
+        self._steps.append(StepRecord(name, method, dict(parameters), round(seconds, 3), peak_mib))
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +17,13 @@ from bids_qsm.anatomy.atlases import Atlas
 from bids_qsm.anatomy.itk import write_matrix
 from bids_qsm.anatomy.segmentation import CERTAIN
 from bids_qsm.bids.dataset import AtlasLabel, write_atlas
+from bids_qsm.bids.derivatives import given_files
 from bids_qsm.bids.naming import figure_path, output_path, record_path, transform_path
 from bids_qsm.bids.publishing import Staging, encode_table
 from bids_qsm.bids.sidecars import TABLE_COLUMNS, raw_uri, sidecar_for
 from bids_qsm.clinical.case import Finding
 from bids_qsm.execution.local import peak_memory_mib
+from bids_qsm.execution.steps import code_fingerprint
 from bids_qsm.images import Image, voxel_sizes_mm
 from bids_qsm.job import Job
 from bids_qsm.labelling import Anatomy, Structures
@@ -40,9 +41,16 @@ from bids_qsm.numerics.series_quality import (
     mask_values,
     metrics_table,
 )
+from bids_qsm.report.provenance import (
+    command_words,
+    input_records,
+    settings_record,
+    versions,
+)
 from bids_qsm.report.record import (
     FigureRecord,
     ReferenceRecord,
+    RunRecord,
     SeriesRecord,
     TableRecord,
     record_to_json,
@@ -53,7 +61,6 @@ if TYPE_CHECKING:
     from bids_qsm.report.picture import Picture
 
 TISSUE_KEYS = ("gm_probseg", "wm_probseg", "csf_probseg")
-LIBRARIES = ("numpy", "scipy", "numba", "nibabel", "pybids", "antspyx")
 
 
 @dataclass(frozen=True)
@@ -176,6 +183,7 @@ def publish(
             peak_mib=round(peak_memory_mib(), 1),
             key=key,
             outputs=tuple(path.as_posix() for path in staging.files()),
+            run=run_record(job),
         )
         staging.write(record_path(job.series.name), record_to_json(record))
 
@@ -419,9 +427,25 @@ def facts(job: Job, maps: Maps, head: Morphometry | None) -> dict[str, str]:
         "FLAIR": series.flair.name if series.flair else "none",
         "Brain volume": f"{maps.brain.sum() * np.prod(voxel_mm) / 1000:.0f} mL",
         **measured,
-        "Software": f"bids_qsm {__version__}, Python {platform.python_version()}, "
-        + ", ".join(f"{name} {version(name)}" for name in LIBRARIES),
+        "Software": f"bids_qsm {__version__}, "
+        + ", ".join(f"{name} {number}" for name, number in versions().items()),
     }
+
+
+def run_record(job: Job) -> RunRecord:
+    """Return what the run was given and what it ran with."""
+    series, bids_dir = job.series, job.settings.bids_dir
+    own = (*series.files, *series.anatomical_files)
+    files = {raw_uri(path, bids_dir): path for path in own}
+    files |= {path.name: path for path in given_files(job.settings, series) if path not in own}
+    return RunRecord(
+        command=command_words(sys.argv, job.settings),
+        settings=settings_record(job.settings),
+        versions=versions(),
+        code=code_fingerprint(),
+        inputs=input_records(files),
+        reused=tuple(timing.name for timing in job.steps.timings if timing.reused),
+    )
 
 
 def _names(files: Sequence[Path]) -> str:

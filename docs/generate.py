@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 import re
@@ -17,6 +18,15 @@ from bids_qsm.choices import METHODS
 from bids_qsm.numerics.registry import options_of
 from bids_qsm.numerics.series_quality import METRICS, Metric
 from bids_qsm.presets import PRESETS
+from bids_qsm.report.record import (
+    FigureRecord,
+    InputRecord,
+    ReferenceRecord,
+    RunRecord,
+    SeriesRecord,
+    StepRecord,
+    TableRecord,
+)
 from bids_qsm.settings import REFERENCES, Processing
 
 STEPS = {
@@ -73,6 +83,23 @@ BIDS: they are listed in `.bidsignore`.
 | key | file | holds | units |
 |---|---|---|---|
 """
+
+RECORD_HEAD = """
+## The record of a run
+
+`logs/sub-X..._record.json` is written last, and is what a report is made from. It names no folder
+or machine: of the same images, settings and versions all is the same but times, memory and `key`.
+`logs/CITATION.md` (and `.html`, `.tex`, `.bib`) holds the methods of all series in words.
+"""
+RECORDS = {
+    "the record": SeriesRecord,
+    "one of `steps`": StepRecord,
+    "`run`": RunRecord,
+    "one of `inputs`": InputRecord,
+    "one of `tables`": TableRecord,
+    "one of `figures`": FigureRecord,
+    "`reference`": ReferenceRecord,
+}
 
 SETTINGS_HEAD = """\
 # Settings
@@ -221,7 +248,19 @@ def outputs_page() -> str:
         + "".join(f"| `{column}` | {text} |\n" for column, text in columns.items())
         for name, columns in GROUP_TABLE_COLUMNS.items()
     ]
-    return "".join([OUTPUTS_HEAD, *rows, *tables, METRICS_HEAD, *map(_metric, METRICS.values())])
+    metrics = map(_metric, METRICS.values())
+    records = (line for title, kind in RECORDS.items() for line in _record(title, kind))
+    return "".join([OUTPUTS_HEAD, *rows, *tables, METRICS_HEAD, *metrics, RECORD_HEAD, *records])
+
+
+def _record(title: str, kind: type) -> Iterator[str]:
+    """Yield the table of a record's fields."""
+    described = _described(kind)
+    head = "| field | type | |\n|---|---|---|\n"
+    yield f"\n### {title[0].upper()}{title[1:]}\n\n{_summary(kind)}\n\n{head}"
+    for field in dataclasses.fields(kind):
+        held = str(field.type).replace(" | ", " or ")
+        yield f"| `{field.name}` | {held} | {described.get(field.name, '')} |\n"
 
 
 def _metric(metric: Metric) -> str:

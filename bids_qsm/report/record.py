@@ -16,20 +16,22 @@ class StepRecord:
     Attributes
     ----------
     name : str
-        The step: ``phase``, ``offset``, ``unwrapping``, ``field``, ``mask``, ``background``,
-        ``inversion``, ``reference``, ``relaxometry``, ``t1w``, ``registration``, ``template``,
-        ``atlas``, ``regions``.
+        Such as ``phase``, ``offset``, ``unwrapping``, ``field``, ``mask``, ``background``,
+        ``inversion``, ``reference``, ``relaxometry``, ``t1w``, ``registration``, ``atlas``.
     method : str
         Registry name of the method.
     parameters : mapping
         All of its options with the values used.
     seconds : float
+    peak_mib : float
+        The most memory that the process had held when the step ended, this one or an earlier.
     """
 
     name: str
     method: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    peak_mib: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class TableRecord:
     Attributes
     ----------
     key : str
-        What it holds: its row of :data:`bids_qsm.bids.naming.OUTPUTS`.
+        What it holds: a key of the table of outputs, ``OUTPUTS`` in ``bids_qsm.bids.naming``.
     path : str
         File below the output folder.
     atlas : str or None
@@ -72,12 +74,67 @@ class TableRecord:
 
 @dataclass(frozen=True)
 class ReferenceRecord:
-    """The region that χ is relative to, with its values before referencing (whole brain = 0)."""
+    """The region that χ is relative to, with its values before referencing (whole brain = 0).
+
+    Attributes
+    ----------
+    region : str
+    mean_ppm, sd_ppm : float
+    n_voxels : int
+    """
 
     region: str
     mean_ppm: float
     sd_ppm: float
     n_voxels: int
+
+
+@dataclass(frozen=True)
+class InputRecord:
+    """A file that was read.
+
+    Attributes
+    ----------
+    name : str
+        Its BIDS URI; of a file from elsewhere the name.
+    n_bytes : int
+    sha256 : str
+        Of its bytes, as ``sha256sum`` says it.
+    """
+
+    name: str
+    n_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run was given and what it ran with; nothing in it is of one machine.
+
+    Attributes
+    ----------
+    command : tuple of str
+        The words of the command line, without folders; none where there was no command line.
+    settings : mapping
+        All that decides the outputs: every method with its name and the options that were set,
+        output spaces, further steps, atlases, names of the given derivatives, random seed.
+    versions : mapping of str to str
+        Of Python and of the libraries that decide numbers.
+    code : str
+        Fingerprint of the program's source.
+    inputs : tuple of InputRecord
+        All files of images that were read, with their fingerprints.
+    reused : tuple of str
+        Names of the kept results that were read back from an earlier run; the times of their steps
+        are those of reading.
+    """
+
+    command: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    code: str = ""
+    inputs: tuple[InputRecord, ...] = ()
+    reused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,11 +163,13 @@ class SeriesRecord:
     has_t1w, has_phase : bool
         Whether the series has these inputs.
     seconds, peak_mib : float
-        What the whole run took.
+        What the whole run took, but for the writing of outputs.
     key : str
         Fingerprint of all that decides the outputs.
     outputs : tuple of str
         The published files, below the output folder.
+    run : RunRecord
+        What the run was given and what it ran with; empty in records of older versions.
     """
 
     subject: str
@@ -129,6 +188,7 @@ class SeriesRecord:
     peak_mib: float = 0.0
     key: str = ""
     outputs: tuple[str, ...] = ()
+    run: RunRecord = field(default_factory=RunRecord)
 
     def step(self, name: str) -> StepRecord | None:
         """Return the step of that name, if it was run."""
@@ -209,7 +269,8 @@ def record_from_json(text: str) -> SeriesRecord:
         If the text is not such a record.
     """
     fields = json.loads(text, object_hook=_with_tuples)
-    reference = fields["reference"]
+    reference, run = fields["reference"], fields.get("run", {})
+    inputs = tuple(InputRecord(**item) for item in run.get("inputs", ()))
     return SeriesRecord(
         **{
             **fields,
@@ -217,6 +278,7 @@ def record_from_json(text: str) -> SeriesRecord:
             "figures": tuple(FigureRecord(**figure) for figure in fields["figures"]),
             "tables": tuple(TableRecord(**table) for table in fields["tables"]),
             "reference": None if reference is None else ReferenceRecord(**reference),
+            "run": RunRecord(**{**run, "inputs": inputs}),
         }
     )
 

@@ -14,7 +14,9 @@ from bids_qsm.images import Image, encode_image
 from bids_qsm.report.figures import MAGNITUDE, mosaic
 from bids_qsm.report.record import (
     FigureRecord,
+    InputRecord,
     ReferenceRecord,
+    RunRecord,
     SeriesRecord,
     StepRecord,
     TableRecord,
@@ -115,6 +117,14 @@ def series_record() -> SeriesRecord:
         peak_mib=3320.0,
         key="abc",
         outputs=("sub-01/ses-1/anat/sub-01_ses-1_Chimap.nii.gz",),
+        run=RunRecord(
+            command=("bids-qsm", "BIDS_DIR", "OUTPUT_DIR"),
+            settings={"processing": {"reference": "auto"}, "output_spaces": ("orig", "T1w")},
+            versions={"Python": "3.11.9"},
+            code="abc",
+            inputs=(InputRecord("bids:raw:sub-01/anat/sub-01_T1w.nii.gz", 3, "ba7816bf"),),
+            reused=("t1w",),
+        ),
     )
 
 

@@ -1,14 +1,31 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
-from bids_qsm.report.record import SeriesRecord, TableRecord, record_from_json, record_to_json
+from bids_qsm.report.record import (
+    RunRecord,
+    SeriesRecord,
+    TableRecord,
+    record_from_json,
+    record_to_json,
+)
 
 
 def test_round_trip_keeps_everything(series_record: SeriesRecord) -> None:
     assert record_from_json(record_to_json(series_record)) == series_record
+
+
+def test_a_record_of_an_older_version_can_be_read(series_record: SeriesRecord) -> None:
+    fields = json.loads(record_to_json(series_record))
+    del fields["run"]
+    for step in fields["steps"]:
+        del step["peak_mib"]
+    assert record_from_json(json.dumps(fields)) == dataclasses.replace(
+        series_record, run=RunRecord()
+    )
 
 
 def test_round_trip_without_reference(bare_record: SeriesRecord) -> None:
