@@ -14,7 +14,6 @@ Float = NDArray[np.floating]
 
 NEAR_MM = 1.6
 STEP_MM = 0.5
-CENTRE_RADIUS_MM = 2.2
 STIFF_MM = 0.04
 """A higher order is taken where it lowers the rms distance of the centres by as much as this."""
 
@@ -42,8 +41,11 @@ class Curve:
         return local[:, 0], local[:, 1:] - np.einsum("nk,kj->nj", powers, self.coefficients)
 
 
-def longest_curve(points: Float, least_length_mm: float) -> Curve | None:
-    """Return the curve along most of the points, grown from the best line through two of them."""
+def longest_curve(points: Float, least_length_mm: float, gap_mm: float) -> Curve | None:
+    """Return the curve along most of the points, grown from the best line through two of them.
+
+    A larger gap between points ends it.
+    """
     if len(points) < 20:
         return None
     rng = np.random.default_rng(0)
@@ -58,7 +60,7 @@ def longest_curve(points: Float, least_length_mm: float) -> Curve | None:
         offset = some - first
         along = np.einsum("nc,c->n", offset, direction)
         near = (offset**2).sum(axis=1) - along**2 < NEAR_MM**2
-        run = _run(along[near], 2.0)
+        run = _run(along[near], gap_mm)
         if run[1] - run[0] > most:
             best, most = (first, direction, run), run[1] - run[0]
     if best is None or most < least_length_mm / 2:
@@ -66,7 +68,7 @@ def longest_curve(points: Float, least_length_mm: float) -> Curve | None:
     first, direction, run = best
     curve = Curve(first, _frame(direction), np.zeros((1, 2)), *run)
     for order in (1, 1, 2, 2, 3, 3):
-        curve = _grown(points, curve, order)
+        curve = _grown(points, curve, order, gap_mm)
     return curve if curve.last - curve.first >= 0.8 * least_length_mm else None
 
 
@@ -90,13 +92,13 @@ def _frame(direction: Float) -> Float:
     return np.stack([direction, second, np.cross(direction, second)])
 
 
-def _grown(points: Float, curve: Curve, order: int) -> Curve:
+def _grown(points: Float, curve: Curve, order: int, gap_mm: float) -> Curve:
     """Return the curve fitted again to the points near it, in a run from its middle."""
     along, across = curve.parts(points)
     near = (across**2).sum(axis=1) < NEAR_MM**2
     # a curve is trusted some way beyond the points that it was fitted to
     near &= (along > curve.first - 8) & (along < curve.last + 8)
-    first, last = _run(along[near], 3.0)
+    first, last = _run(along[near], 1.5 * gap_mm)
     near &= (along >= first) & (along <= last)
     if near.sum() < 10:
         return curve
@@ -132,12 +134,12 @@ def stretch(curve: Curve, t: Float) -> float:
     return float(length / (t[-1] - t[0]))
 
 
-def centred(crop: Crop, curve: Curve) -> Curve:
+def centred(crop: Crop, curve: Curve, radius_mm: float) -> Curve:
     """Return the curve through the bright centres of the artefact's cross-sections."""
     t = np.arange(curve.first, curve.last + STEP_MM / 2, STEP_MM)
-    line = np.arange(-CENTRE_RADIUS_MM, CENTRE_RADIUS_MM + 0.1, 0.275)
+    line = np.linspace(-radius_mm, radius_mm, 15)
     u, v = (a.ravel() for a in np.meshgrid(line, line, indexing="ij"))
-    disc = u**2 + v**2 <= CENTRE_RADIUS_MM**2
+    disc = u**2 + v**2 <= 1.01 * radius_mm**2
     u, v = u[disc], v[disc]
     around = u[:, None] * curve.frame[1] + v[:, None] * curve.frame[2]
     values = crop.values((curve.at(t)[:, None] + around).reshape(-1, 3)).reshape(len(t), -1)

@@ -20,10 +20,16 @@ Float = NDArray[np.floating]
 UNKNOWN = "unknown"
 GIVEN, ESTIMATED, ASSUMED_HOW = "given", "estimated", "assumed"
 SMALLEST_MM3 = 2.0
-TAKEN_MM = 2.4
+TAKEN_MM = 2.0
+CENTRE_RADII_MM = (2.2, 1.8, 1.5, 1.5)
+"""Cross-sections shrink while the middle is found: another lead may lie beside it."""
+CORE_SHARE, MOST_CORE_HU = 0.6, 2000.0
+"""Of the brightest metal: what is brighter is the core of the artefact."""
+BLOCK_MM, BLOCKS, MOST_FILLED = 3.0, 5, 0.15
+"""Cubes of so many blocks, and the share of them that may be metal: more is bone, or a clip."""
 RIM_MM, MOST_IN_RIM = (3.5, 6.0), 0.3
 LEAST_FILLED = 0.75
-MOST_LEADS = 8
+MOST_LEADS, MOST_TRIALS = 8, 16
 CLEARLY_WORSE = 1.15
 """How much worse other models must fit for one to be told by its contacts."""
 MARGIN_MM, END_MARGIN_MM = 12.0, 8.0
@@ -108,15 +114,21 @@ def find_leads(
     box = _box(region)
     if box is None:
         return ()
-    corner = np.array([part.start for part in box])
-    metal = (hu[box] > threshold_hu) & region[box]
     voxel_mm = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    voxels = _without_specks(metal, voxel_mm)
-    left = np.einsum("ij,nj->ni", affine[:3, :3], voxels + corner) + affine[:3, 3]
+    part = hu[box]
+    metal = (part > threshold_hu) & region[box]
+    voxels = _thin(_without_specks(metal, voxel_mm), voxel_mm)
+    bright = part[tuple(voxels.T)]
+    if not bright.size:
+        return ()
+    core_hu = min(CORE_SHARE * float(np.percentile(bright, 99)), MOST_CORE_HU)
+    voxels = voxels[bright > core_hu] + [span.start for span in box]
+    left = np.einsum("ij,nj->ni", affine[:3, :3], voxels) + affine[:3, 3]
+    gap_mm = 1.5 * max(float(voxel_mm.max()), 1.3)
     leads: list[Lead] = []
-    while len(leads) < MOST_LEADS:
-        curve = longest_curve(left, least_length_mm)
-        if curve is None:
+    for _ in range(MOST_TRIALS):
+        curve = longest_curve(left, least_length_mm, gap_mm)
+        if curve is None or len(leads) == MOST_LEADS:
             break
         along, across = curve.parts(left)
         inside = (along >= curve.first - 3) & (along <= curve.last + 3)
@@ -165,6 +177,17 @@ def _without_specks(metal: Bool, voxel_mm: Float) -> NDArray[np.intp]:
     return np.argwhere(kept[labels])
 
 
+def _thin(voxels: NDArray[np.intp], voxel_mm: Float) -> NDArray[np.intp]:
+    """Return the voxels around which there is little metal: those of wires, not of bone."""
+    if not len(voxels):
+        return voxels
+    blocks = (voxels * voxel_mm / BLOCK_MM).astype(int)
+    filled = np.zeros(blocks.max(axis=0) + 1)
+    np.add.at(filled, tuple(blocks.T), float(np.prod(voxel_mm)) / BLOCK_MM**3)
+    share = ndimage.uniform_filter(filled, BLOCKS, mode="constant")
+    return voxels[share[tuple(blocks.T)] < MOST_FILLED]
+
+
 def _lead(
     hu: NDArray,
     affine: Float,
@@ -175,8 +198,8 @@ def _lead(
 ) -> Lead | None:
     """Return the lead along a curve; None where it is no lead but bone."""
     crop = Crop.around(hu, affine, curve.at(np.linspace(curve.first, curve.last, 30)), MARGIN_MM)
-    for _ in range(3):
-        curve = centred(crop, curve)
+    for radius_mm in CENTRE_RADII_MM:
+        curve = centred(crop, curve, radius_mm)
     t = np.arange(curve.first, curve.last, STEP_MM)
     if len(t) < 10 or not _is_tube(crop, curve, t, threshold_hu):
         return None

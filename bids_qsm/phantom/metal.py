@@ -115,8 +115,10 @@ def add_points(
     A part of each is blurred more widely: metal blooms.  The slice's profile is a box of its
     thickness, blurred likewise.
     """
-    for share, blur_mm in ((1 - BLOOMING[0], sigma_mm), (BLOOMING[0], BLOOMING[1] * sigma_mm)):
-        _add_blurred(volume, affine, points_mm, share * masses, blur_mm)
+    share, times = BLOOMING
+    _add_blurred(volume, affine, points_mm, (1 - share) * masses, sigma_mm)
+    # every third point is enough for what is smooth
+    _add_blurred(volume, affine, points_mm[::3], 3 * share * masses[::3], times * sigma_mm)
 
 
 def _add_blurred(
