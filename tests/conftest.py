@@ -13,6 +13,9 @@ import pytest
 from bids_qsm.anatomy import atlases
 from bids_qsm.numerics.geometry import Geometry
 
+# numba's threads wait for each other asleep: awake, those of one worker keep another from working
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # Started first, so that the workers that take one file after the other end together.
 LONGEST = (
     "test_participant.py",
