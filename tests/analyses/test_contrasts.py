@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +10,14 @@ import pytest
 from scipy import stats
 
 from bids_qsm.analyses.cohort import Cohort
+from bids_qsm.bids.naming import output_path, record_path
+from bids_qsm.bids.publishing import encode_table
+from bids_qsm.bids.sidecars import TABLE_COLUMNS
+from bids_qsm.gathering import gather, read_table
+from bids_qsm.group import write_tables
 from bids_qsm.models import default_analyses
 from bids_qsm.statistics.collection import KEYS
-from tests.analyses.tiny import made, table_of
+from tests.analyses.tiny import Tiny, made, table_of
 
 MEANS = {"T1w": 1.0, "T2w": 1.4, "Chimap": 2.5, "hybrid": 3.0}
 GPI, STN = "globus pallidus interna", "subthalamic nucleus"
@@ -133,3 +140,32 @@ def test_what_the_clinical_steps_measured_is_analysed_without_being_asked(with_r
     clinical["trajectories"] = spans.assign(recorded_span_mm=np.nan)
     kinds = {a.name for a in default_analyses(with_ratios.scans, clinical=clinical)[0]}
     assert "spans" not in kinds
+
+
+def test_tables_of_clinical_steps_are_gathered_and_written(tiny: Tiny, tmp_path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(tiny.out, out)
+    for place, subject in enumerate(("sub-01", "sub-02")):
+        for key, rows in (
+            ("contrast_to_noise", {"structure": [GPI], "contrast": ["T1w"], "cnr": [place]}),
+            ("trajectories", {"trajectory": ["left"], "name": ["STN"], "span_mm": [5 + place]}),
+        ):
+            name = f"{subject}_ses-2"
+            path = output_path(name, key)
+            columns = list(TABLE_COLUMNS[key])
+            table = pd.DataFrame(rows).reindex(columns=columns)
+            (out / path).write_text(encode_table(table), encoding="utf-8")
+            record = out / record_path(name)
+            content = json.loads(record.read_text())
+            content["tables"].append({"key": key, "path": path.as_posix(), "atlas": None})
+            record.write_text(json.dumps(content))
+    settings = replace(tiny.settings, output_dir=out)
+    gathered = gather(settings)
+    spans = gathered.clinical["trajectories"]
+    assert spans["series"].tolist() == ["sub-01_ses-2", "sub-02_ses-2"]
+    assert spans["span_mm"].tolist() == [5, 6] and spans["age"].notna().all()
+    write_tables(out, gathered)
+    written = read_table(out / "group_contrast_to_noise.tsv")
+    assert written["cnr"].tolist() == [0, 1]
+    described = json.loads((out / "group_contrast_to_noise.json").read_text())
+    assert described["cnr"]["Description"].startswith("Contrast-to-noise ratio")

@@ -75,6 +75,16 @@ def test_the_profile_has_chi_and_the_label_of_each_point(tmp_path) -> None:
     assert none["name"].isna().all() and none["chi_ppm"].median() == pytest.approx(-0.03, abs=0.01)
 
 
+def test_the_standard_deviation_of_chi_comes_along(tmp_path) -> None:
+    head = case()
+    spread = np.full(head.maps.brain.shape, 0.004, np.float32)
+    head.maps.uncertainty = type("Uncertainty", (), {"sd_ppm": spread})
+    found = follow_trajectories(job(tmp_path, table=f"{HEAD}\n{GOOD}\n"), head)
+    table = found.tables[1].table.dropna(subset="chi_ppm")
+    assert table["chi_sd_ppm"].to_numpy() == pytest.approx(0.004)
+    assert len(list(found.draw())) == 1
+
+
 def test_a_table_with_semicolons_or_commas_and_a_mark_is_read(tmp_path) -> None:
     for separator in ",;":
         text = "\ufeff" + f"{HEAD}\n{GOOD}\n".replace("\t", separator)
