@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from bids_qsm import __version__
 from bids_qsm.anatomy.sessions import SessionTransform, register_session
@@ -25,14 +23,14 @@ from bids_qsm.bids.naming import (
     tracking_record_path,
 )
 from bids_qsm.bids.publishing import Staging, encode_table
+from bids_qsm.bids.session_times import DATES, series_times
 from bids_qsm.bids.sidecars import TABLE_COLUMNS, output_uri, sidecar_for
 from bids_qsm.choices import method
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.execution.steps import Steps
-from bids_qsm.gathering import read_table
 from bids_qsm.images import Image, load_image
 from bids_qsm.job import Journal, digest, work_dir
-from bids_qsm.numerics.lesion_tracking import LesionScan, Tracked, region_shares
+from bids_qsm.numerics.lesion_tracking import LesionScan, Tracked
 from bids_qsm.report.record import (
     FigureRecord,
     SeriesRecord,
@@ -46,7 +44,6 @@ from bids_qsm.statistics.longitudinal import DAYS_A_YEAR, time_in_years
 
 HEADING = "Lesion tracking"
 POOR_OVERLAP = 0.85
-MOST_DRAWN, SLICE_MM, PIXEL_MM = 12, 50.0, 0.5
 NO_DATES = (
     "There are no dates of all sessions (column acq_time of sub-{0}_sessions.tsv or of "
     "..._scans.tsv): changes are from session to session, and not for a year."
@@ -111,7 +108,8 @@ def track_subject(
             )
             tables.append(_write_table(staging, stem, scans, transforms, tracked, journal))
             _write_labels(staging, scans, tracked, journal)
-            figures += _write_figures(staging, stem, scans, tracked, options)
+            threshold = options["threshold_percent"]
+            figures += _write_figures(staging, stem, scans, tracked, threshold)
         record = SubjectRecord(
             subject=subject,
             heading=HEADING,
@@ -215,57 +213,19 @@ def _reference(record: SeriesRecord) -> str:
 def _times(
     bids_dir: Path, subject: str, names: Sequence[str], journal: Journal
 ) -> dict[str, tuple[str | None, float]]:
-    """Return when each series was made: as the dataset writes it, and in years.
-
-    The columns ``acq_time`` of the tables of sessions and of scans are looked at, then the
-    columns ``years``, ``days`` and ``age`` of that of sessions.
-    """
-    folder = bids_dir / f"sub-{subject}"
-    path = folder / f"sub-{subject}_sessions.tsv"
-    found: dict[str, str | None] = dict.fromkeys(names)
-    scale = 1.0
+    """Return when each series was made: as the dataset writes it, and in years."""
     try:
-        if path.exists():
-            sessions = read_table(path)
-            in_scans = any(_scans_table(folder, name).exists() for name in names)
-            known = ("acq_time",) if in_scans else ("acq_time", "years", "days", "age")
-            column = next((c for c in known if c in sessions), None)
-            scale = 1 / DAYS_A_YEAR if column == "days" else 1.0
-            if column is not None and "session_id" in sessions:
-                of = dict(zip(sessions["session_id"], sessions[column], strict=True))
-                for name in names:
-                    value = of.get(f"ses-{entities_of(name).get('ses')}")
-                    found[name] = None if pd.isna(value) else str(value)
-        for name in names:
-            if found[name] is None:
-                found[name] = _from_scans(folder, name)
-        years = time_in_years(pd.DataFrame({"time": list(found.values())}), "time") * scale
+        column, said = series_times(bids_dir, subject, names)
+        texts = [said.get(name) for name in names]
+        years = time_in_years(pd.DataFrame({"time": texts}, dtype=object), "time")
     except (UnreadableInputError, ValueError) as error:
         journal.warn(f"The dates of the sessions of sub-{subject} are not used: {error}")
         return {name: (None, float("nan")) for name in names}
+    scale = 1 / DAYS_A_YEAR if column == "days" else 1.0
     return {
-        name: (text, float(year)) for (name, text), year in zip(found.items(), years, strict=True)
+        name: (text if column == DATES else None, scale * float(year))
+        for name, text, year in zip(names, texts, years, strict=True)
     }
-
-
-def _scans_table(folder: Path, name: str) -> Path:
-    entities = entities_of(name)
-    session = {key: entities[key] for key in ("sub", "ses") if key in entities}
-    inner = folder / f"ses-{session['ses']}" if "ses" in session else folder
-    return inner / f"{stem_from(session)}_scans.tsv"
-
-
-def _from_scans(folder: Path, name: str) -> str | None:
-    """Return the time of a series from the table of scans, None where it is not there."""
-    path = _scans_table(folder, name)
-    if not path.exists():
-        return None
-    table = read_table(path)
-    if not {"filename", "acq_time"} <= set(table.columns):
-        return None
-    own = table[table["filename"].astype(str).str.rsplit("/", n=1).str[-1].str.startswith(name)]
-    times = own["acq_time"].dropna()
-    return None if times.empty else str(times.iloc[0])
 
 
 def _aligned(
@@ -372,57 +332,22 @@ def _write_figures(
     stem: str,
     scans: Sequence[Scan],
     tracked: Tracked,
-    options: Mapping[str, object],
+    threshold_percent: float,
 ) -> list[FigureRecord]:
-    if not tracked.regions:
-        return []
-    from bids_qsm.report.tracking_charts import lesion_courses, lesion_slices
+    from bids_qsm.tracking_pictures import tracking_pictures  # matplotlib takes long to import
 
-    threshold = float(str(options["threshold_percent"]))
-    courses = lesion_courses(tracked.table, threshold)
-    lesions = list(tracked.regions)[:MOST_DRAWN]
-    slices = [[_slice(scan.lesions, tracked, lesion) for scan in scans] for lesion in lesions]
-    shown = lesion_slices(slices, lesions, [scan.label for scan in scans])
-    title = "" if len(entities_of(stem)) == 1 else f" ({stem})"
-    left = len(tracked.regions) - len(lesions)
-    said = "" if left == 0 else f" Of {len(tracked.regions)} lesions the first {MOST_DRAWN}."
-    written = []
-    for what, name, caption, content in (
-        (
-            "lesioncourses",
-            f"Course of each lesion{title}",
-            f"Mean χ in the same region in all sessions. The band goes from the first value to "
-            f"{threshold:g} % more; a ring marks a rise by as much from one session to the next.",
-            courses.png,
-        ),
-        (
-            "lesionslices",
-            f"Each lesion in each session{title}",
-            "Axial slices of χ (-0.1 to 0.6 ppm) through the middle of the region that is measured "
-            "(line), in the position of the first session.",
-            shown.png,
-        ),
-    ):
-        path = figure_path(stem, what)
-        staging.write(path, content)
-        written.append(FigureRecord(HEADING, name, caption + said, (path.as_posix(),)))
-    return written
-
-
-def _slice(scan: LesionScan, tracked: Tracked, lesion: int) -> tuple[NDArray, NDArray] | None:
-    """Return an axial slice through a lesion and what of it is in its region; None outside."""
-    region = tracked.regions[lesion]
-    if not region_shares(region, scan)[1].any():
-        return None
-    side = np.arange(-SLICE_MM / 2, SLICE_MM / 2 + 1e-6, PIXEL_MM)
-    x, y = np.meshgrid(side, side, indexing="ij")
-    points = region.centre_mm + np.stack([x, y, np.zeros_like(x)], axis=-1)
-
-    def sampled(values: NDArray, to_voxel: NDArray) -> NDArray:
-        voxels = np.einsum("ij,xyj->ixy", to_voxel[:3, :3], points) + to_voxel[:3, 3, None, None]
-        return np.asarray(ndimage.map_coordinates(values, voxels, order=1), np.float32)
-
-    to_fine = np.diag([1 / region.step_mm] * 3 + [1.0])
-    to_fine[:3, 3] = -region.first_mm / region.step_mm
-    chi = sampled(scan.chi_ppm, np.linalg.inv(scan.voxel_to_common))
-    return chi, sampled(region.inside.astype(np.float32), to_fine)
+    drawn = tracking_pictures(
+        [scan.lesions for scan in scans],
+        [scan.label for scan in scans],
+        tracked,
+        threshold_percent,
+        HEADING,
+    )
+    kind = "" if len(entities_of(stem)) == 1 else f" ({stem})"
+    records = []
+    for picture in drawn:
+        path = figure_path(stem, picture.what)
+        staging.write(path, picture.images[0][1])
+        title = picture.title + kind
+        records.append(FigureRecord(HEADING, title, picture.caption, (path.as_posix(),)))
+    return records
