@@ -163,11 +163,11 @@ MICROBLEED_COLUMNS = {
     "lobe": "Lobe of a lobar one.",
     "structure": "Structure of an atlas that it lies in.",
     "usual_place": "Where calcification is usual in health: pineal gland, choroid plexus or falx.",
-    "moment_ppm_mm3": "Total susceptibility above the surroundings: the moment of the dipole that "
-    "fits the field around it, in ppm mm3.",
-    "moment_sd_ppm_mm3": "Standard error of that fit, if the errors of voxels were independent.",
-    "integral_ppm_mm3": "The same as the sum of the map's values above the surroundings; n/a at "
-    "the edge.",
+    "moment_ppm_mm3": "Total susceptibility above the surroundings, in ppm mm3: summed over its "
+    "voxels and their rim; at the edge that of the dipole.",
+    "dipole_ppm_mm3": "The same by the dipole that fits the field around it, whatever the map "
+    "says.",
+    "dipole_sd_ppm_mm3": "Standard error of that fit, if the errors of voxels were independent.",
     "peak_ppm": "Susceptibility farthest from that of the surroundings, less that, in ppm.",
     "diameter_mm": "Of a ball of the volume of its voxels: those of more than half the peak, or at "
     "the edge those of the void.",

@@ -37,8 +37,8 @@ COLUMNS = (
     "peak_ppm",
     "strength_ppm",
     "moment_ppm_mm3",
-    "moment_sd_ppm_mm3",
-    "integral_ppm_mm3",
+    "dipole_ppm_mm3",
+    "dipole_sd_ppm_mm3",
     "explained",
     "saddle",
     "edge_mm",
@@ -51,6 +51,7 @@ _RADII_MM, _N_RADII = (1.1, 5.0), 6
 _LEAST_EDGE_MM = 1.5
 _LEAST_SHELL_VOXELS = 30
 _BEYOND_MM = 3.0
+_BESIDE_VOXELS = 1.0
 _SADDLE_ROUNDS = 6
 _SHADOW_MM, _SHADOW_SHARE = 4.0, 0.2
 _NOTCH_MM, _LEAST_DEPTH_MM = 14.0, 1.9
@@ -90,8 +91,8 @@ class _Candidate:
     sign: int
     diameter_mm: float
     peak_ppm: float
-    moment: Moment
-    integral_ppm_mm3: float
+    moment_ppm_mm3: float
+    dipole: Moment
     saddle: float
     edge_mm: float
     in_nucleus: float
@@ -123,8 +124,10 @@ def compact_sources(
     r"""Find small compact sources of either sign, and measure their total susceptibility.
 
     A candidate is a peak of the least of the three curvatures of the map over scales: a vessel or
-    a sheet has none.  Its *moment*, in ppm mm\ :sup:`3`, is that of the dipole that fits the
-    field around it, which neither the signal lost inside nor the echo time changes.  A vessel is
+    a sheet has none.  Its *moment*, in ppm mm\ :sup:`3`, is the sum of the map over it and its
+    rim, less the surroundings: the field outside fixes it, so that neither the signal lost inside
+    nor the echo time changes it.  The dipole fitted to that field gives it a second time, whatever
+    the inversion, and says how much of the field a single source explains.  A vessel is
     told by its *saddle*: the level, relative to the peak, down to which one can leave the source
     without going lower; along a vessel that is high.  Where a strong source at the brain's edge
     has cut a notch into the mask, susceptibility is not known, and background removal has taken
@@ -224,18 +227,18 @@ def _measured(blob: Blob, maps: _Maps, least_confidence: float) -> _Candidate | 
         sign,
         diameter,
         peak,
-        Moment(integral, math.nan, (x, y, z), 1.0),
         integral,
+        Moment(math.nan, math.nan, (x, y, z), 1.0),
         _saddle(contrast / peak, top, away > diameter / 2 + _BEYOND_MM),
         float(maps.edge_mm[blob.voxel]),
         float(maps.nuclei[part][region].mean()),
     )
     if _believed(candidate).confidence < least_confidence:
         return None  # whatever the field around it says
-    radius = diameter / 2 + float(voxel_mm.max())
-    moment = fit_moment(maps.unexplained_ppm, maps.chi_ppm, maps.local, (x, y, z), radius)
-    unknown = replace(candidate.moment, explained=0.0)
-    return _believed(replace(candidate, moment=moment or unknown))
+    radius = diameter / 2 + _BESIDE_VOXELS * float(voxel_mm.max())
+    dipole = fit_moment(maps.unexplained_ppm, maps.chi_ppm, maps.local, (x, y, z), radius)
+    unknown = replace(candidate.dipole, explained=0.0)
+    return _believed(replace(candidate, dipole=dipole or unknown))
 
 
 def _saddle(relative: Float64, top: tuple[np.intp, ...], outside: Bool) -> float:
@@ -257,18 +260,18 @@ def _voids(total_ppm: Float32, local: FieldMap) -> list[_Candidate]:
     found = []
     for point, depth in zip(points * voxel_mm, depths.tolist(), strict=True):
         start = (float(point[0]), float(point[1]), float(point[2]))
-        moment = fit_moment_to_total(total_ppm, local, start, depth + 1.0)
+        dipole = fit_moment_to_total(total_ppm, local, start, depth + 1.0)
         # bone in a notch is diamagnetic; air is far stronger than any bleed
-        if moment is None or not 0 < moment.ppm_mm3 < _LARGEST_MOMENT_PPM_MM3:
+        if dipole is None or not 0 < dipole.ppm_mm3 < _LARGEST_MOMENT_PPM_MM3:
             continue
-        part, distance = _around(geometry, np.array(moment.centre_mm), depth + 1.0)
+        part, distance = _around(geometry, np.array(dipole.centre_mm), depth + 1.0)
         void = ~local.mask[part] & (distance <= depth + 0.5)
         if not void.any():
             continue
         voxels = tuple(w + p.start for w, p in zip(np.nonzero(void), part, strict=True))
         diameter = (6 / math.pi * float(void.sum()) * geometry.voxel_mm3) ** (1 / 3)
-        inside = (0.0, 1, diameter, math.nan, moment, math.nan, 0.0, 0.0, 0.0)
-        found.append(_believed(_Candidate(voxels, moment.centre_mm, *inside, at_edge=True)))
+        inside = (0.0, 1, diameter, math.nan, dipole.ppm_mm3, dipole, 0.0, 0.0, 0.0)
+        found.append(_believed(_Candidate(voxels, dipole.centre_mm, *inside, at_edge=True)))
     return found
 
 
@@ -279,7 +282,7 @@ def _believed(candidate: _Candidate) -> _Candidate:
     heads (see ``tests/benchmarks/microbleeds.py``), but for two: what fills a nucleus must stand
     out by 0.35 ppm, and a void at the edge is told by the field that it explains alone.
     """
-    explained = min(max(candidate.moment.explained, 0.0), 1.0)
+    explained = min(max(candidate.dipole.explained, 0.0), 1.0)
     if candidate.at_edge:
         logit = (explained - 0.55) / 0.07
     else:
@@ -302,16 +305,12 @@ def _apart(candidates: Iterable[_Candidate]) -> list[_Candidate]:
     for candidate in order:
         if not any(
             other.sign == candidate.sign
-            and math.dist(_place(other), _place(candidate))
+            and math.dist(other.centre_mm, candidate.centre_mm)
             < max(2.5, 0.5 * (other.diameter_mm + candidate.diameter_mm))
             for other in kept
         ):
             kept.append(candidate)
     return kept
-
-
-def _place(candidate: _Candidate) -> tuple[float, float, float]:
-    return candidate.moment.centre_mm if candidate.at_edge else candidate.centre_mm
 
 
 def _without_shadows(candidates: Sequence[_Candidate]) -> list[_Candidate]:
@@ -321,8 +320,8 @@ def _without_shadows(candidates: Sequence[_Candidate]) -> list[_Candidate]:
         for candidate in candidates
         if not any(
             other.sign != candidate.sign
-            and abs(candidate.moment.ppm_mm3) < _SHADOW_SHARE * abs(other.moment.ppm_mm3)
-            and math.dist(_place(other), _place(candidate))
+            and abs(candidate.moment_ppm_mm3) < _SHADOW_SHARE * abs(other.moment_ppm_mm3)
+            and math.dist(other.centre_mm, candidate.centre_mm)
             < 0.5 * (other.diameter_mm + candidate.diameter_mm) + _SHADOW_MM
             for other in candidates
         )
@@ -335,8 +334,8 @@ def _numbered(candidates: Sequence[_Candidate], geometry: Geometry) -> Inclusion
     for number, c in enumerate(candidates, start=1):
         free = labels[c.voxels] == 0
         labels[tuple(axis[free] for axis in c.voxels)] = number
-        place = [p / v for p, v in zip(_place(c), geometry.voxel_mm, strict=True)]
-        moment = (c.moment.ppm_mm3, c.moment.sd_ppm_mm3, c.integral_ppm_mm3, c.moment.explained)
+        place = [p / v for p, v in zip(c.centre_mm, geometry.voxel_mm, strict=True)]
+        moment = (c.moment_ppm_mm3, c.dipole.ppm_mm3, c.dipole.sd_ppm_mm3, c.dipole.explained)
         rest = (c.saddle, c.edge_mm, c.in_nucleus, float(c.at_edge), c.confidence)
         size = (c.sign, c.diameter_mm, c.sign * c.peak_ppm, c.strength_ppm)
         rows.append([*place, *size, *moment, *rest])

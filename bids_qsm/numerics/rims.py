@@ -65,10 +65,10 @@ class Rims:
             ["", HYPERINTENSE, HYPOINTENSE],
             ISOINTENSE,
         )
-        has_rim = [
-            None if math.isnan(score) else score >= self.least_score for score in table["score"]
-        ]
-        return table.assign(core_type=[kind or None for kind in kinds], has_rim=has_rim)
+        score = table["score"]
+        has_rim = (score >= self.least_score).astype(object).where(score.notna(), None)
+        core_type = pd.Series(kinds, dtype=object).replace("", None)
+        return table.assign(core_type=core_type, has_rim=has_rim)
 
 
 def shells(

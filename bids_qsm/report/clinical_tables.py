@@ -140,15 +140,16 @@ LAYOUTS: Mapping[str, Layout] = {
     "microbleeds": Layout(
         "Microbleeds and calcifications",
         "Microbleeds and calcifications",
-        "Total susceptibility is that of the dipole that fits the field around each: unlike the "
-        "size in any image it does not depend on the echo time. The confidence was calibrated on "
-        "simulated heads. For research: a reader should look at each.",
+        "Total susceptibility is the sum of the map over each, less the surroundings: unlike the "
+        "size in any image it does not depend on the echo time. By the field: that of a dipole "
+        "which fits the field around it. The confidence was calibrated on simulated heads. For "
+        "research: a reader should look at each.",
         ("index", "Number"),
         {
             "kind": Shown("Kind"),
             "confidence": Shown("Confidence", "%", 0, 100.0),
             "moment_ppm_mm3": Shown("Total χ", "ppm mm³", 1),
-            "moment_sd_ppm_mm3": Shown("SE", "ppm mm³", 2),
+            "dipole_ppm_mm3": Shown("by the field", "ppm mm³", 1),
             "peak_ppm": Shown("Peak of χ", "ppm", 2),
             "diameter_mm": Shown("Diameter", "mm", 1),
             "r2star_per_s": Shown("R2*", "1/s", 0),

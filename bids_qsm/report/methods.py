@@ -247,10 +247,10 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     ("microbleeds", "compact-sources"): "Microbleeds and calcifications were found as compact "
     "sources of susceptibility of either sign, told from vessels and nuclei by their shape and by "
     "the field around them; at the edge of the brain, where a strong source leaves no signal, by "
-    "the field alone. Their total susceptibility is the moment of the dipole that fits the field "
-    "outside the signal void (after [@mcauley2011; @liu2012microbleeds]), which does not depend on "
-    "the echo time as their apparent size does; their confidence was calibrated on simulated "
-    "heads. Places follow the rating scale MARS [@gregoire2009].",
+    "the field alone. Their total susceptibility [@liu2012microbleeds] does not depend on the echo "
+    "time as their apparent size does; a dipole fitted to the field outside the signal void (after "
+    "[@mcauley2011]) gives it, too. Their confidence was calibrated on simulated heads. Places "
+    "follow the rating scale MARS [@gregoire2009].",
     ("rims", "shells"): "Each T2 lesion was scored for a paramagnetic rim [@absinta2016; "
     "@bagnato2024] by the susceptibility of a shell along its border against that of its core and "
     "of what surrounds it, and by the share of directions in which the shell is brighter.",
