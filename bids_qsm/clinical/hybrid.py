@@ -14,6 +14,7 @@ from bids_qsm.bids.sidecars import raw_uri
 from bids_qsm.choices import method, note
 from bids_qsm.clinical.case import Case, Finding, NamedImage, NamedTable
 from bids_qsm.clinical.nuclei import ATLASES, GPE, GPI, RN, SIDES, SN, STN, Nuclei, structures_with
+from bids_qsm.errors import UnreadableInputError
 from bids_qsm.images import voxel_sizes_mm
 from bids_qsm.job import Job, digest
 from bids_qsm.labelling import Anatomy, Structures
@@ -136,7 +137,11 @@ def make_hybrid(job: Job, case: Case) -> Finding | None:
 def contrasts_on_t1w(job: Job, maps: Maps, anatomy: Anatomy) -> dict[str, Float32]:
     """Bring χ (ppm; zero where it is not known), and T2w where there is one, to the T1w's grid."""
     images = {T1W: anatomy.t1w.image.data}
-    t2w = usable_image(job, job.series.t2w)
+    try:
+        t2w = usable_image(job, job.series.t2w)
+    except UnreadableInputError as error:
+        job.journal.warn(f"{error} The T2w image was left out.")
+        t2w = None
     if t2w is not None:
         images[T2W] = aligned_to_t1w(job, anatomy, "t2w", t2w).data
         job.journal.step("t2w", "rigid", {}, job.steps.seconds("t2w"))

@@ -40,6 +40,8 @@ def draw_hybrid(
         if nuclei.has(name)
     }
     masks = {name: mask for name, mask in masks.items() if mask.any()}
+    if not any(name in masks for name, _ in VIEWS):
+        return
     pictures = tuple(
         (suffix, drawn(close_ups, shown, masks, outlined, affine))
         for suffix, outlined in (("1", {}), ("2", masks))

@@ -83,7 +83,11 @@ class Course:
 
 def follow_trajectories(job: Job, case: Case) -> Finding | None:
     """Follow the user's trajectories through susceptibility and labels."""
-    path = find_trajectories(job.settings, job.series)
+    try:
+        path = find_trajectories(job.settings, job.series)
+    except BidsQsmError as error:
+        job.journal.warn(f"{error} The trajectories were not followed.")
+        return None
     if path is None:
         return None
     maps, anatomy = case.maps, case.anatomy

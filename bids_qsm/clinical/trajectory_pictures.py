@@ -171,12 +171,14 @@ def _draw_profile(
     spans, line = course.spans, course.line
     deepest, highest = ax.get_ylim()
     for k, colour in colours.items():
+        index = int(spans.indices[k])
+        length = f"{spans.span[k]:.1f} ± {spans.span_sd[k]:.1f} mm"
         shown = np.clip((spans.exit[k], spans.entry[k]), deepest, highest)
         ax.axhspan(spans.exit[k], spans.entry[k], color=colour, alpha=0.18, linewidth=0)
         ax.text(
             0.985,
             shown.mean(),
-            f"{names[int(spans.indices[k])]}\n{spans.span[k]:.1f} ± {spans.span_sd[k]:.1f} mm",
+            f"{names.get(index, f'label {index}')}\n{length}",
             transform=ax.get_yaxis_transform(),
             ha="right",
             va="center",

@@ -218,7 +218,7 @@ def fixed(
     voxel_mm: tuple[float, float, float],
     unit: float,
     *,
-    k: float = -3.0,
+    k: float = -1.0,
     gap_mm: float = 1.0,
     shell_mm: float = 2.0,
 ) -> float:

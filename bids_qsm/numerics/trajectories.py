@@ -278,8 +278,13 @@ def follow(
     Raises
     ------
     ValueError
-        If entry and target are not apart.
+        If entry and target are not apart, or an option makes no sense.
     """
+    if not (step_mm > 0 and beyond_mm >= 0 and position_sd_mm >= 0 and draws > 1):
+        raise ValueError(
+            "'step_mm' must be above zero, 'beyond_mm' and 'position_sd_mm' not below it, and "
+            "'draws' above one"
+        )
     line = line_through(entry_mm, target_mm, step_mm=step_mm, beyond_mm=beyond_mm)
     return line, spans(line, layers, position_sd_mm=position_sd_mm, draws=draws, seed=seed)
 

@@ -80,6 +80,23 @@ def test_t2w_joins_where_there_is_one(tmp_path, monkeypatch) -> None:
     assert [step.name for step in task.journal.steps] == ["t2w", "hybrid"]
 
 
+def test_a_t2w_that_cannot_be_read_is_left_out(tmp_path) -> None:
+    path = tmp_path / "sub-aa_T2w.nii.gz"
+    path.write_bytes(b"no image")
+    task = job(tmp_path, t2w=path)
+    table = make_hybrid(task, case()).tables[0].table
+    assert list(dict.fromkeys(table["contrast"])) == ["T1w", "Chimap", "hybrid"]
+    assert task.journal.warnings[0].endswith("The T2w image was left out.")
+
+
+def test_without_voxels_a_fixed_weight_makes_an_image_and_nothing_else(tmp_path) -> None:
+    head = case()
+    head.structures[0].t1w_labels.data[:] = 0
+    found = make_hybrid(job(tmp_path, hybrid=Method("fixed")), head)
+    assert len(found.images) == 1 and found.tables[0].table.empty
+    assert not list(found.draw())
+
+
 def test_fluid_and_veins_are_no_surround() -> None:
     head = case()
     t1w = head.anatomy.t1w.image

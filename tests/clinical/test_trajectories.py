@@ -168,6 +168,13 @@ def test_options_of_the_settings_are_used(tmp_path) -> None:
     assert np.allclose(np.diff(profile["depth_mm"]), -1) and profile["depth_mm"].min() == -2
 
 
+def test_two_tables_for_one_series_are_said_and_nothing_is_lost(tmp_path) -> None:
+    task = job(tmp_path, table=f"{HEAD}\n{GOOD}\n")
+    write(tmp_path / "given", "name", "sub-aa_run-2_trajectories.csv")
+    assert follow_trajectories(task, case()) is None
+    assert "there is another one" in task.journal.warnings[0]
+
+
 def test_there_is_a_picture_of_each_trajectory(tmp_path) -> None:
     other = GOOD.replace("left", "right & <wrong>").replace("-14", "14").replace("-9", "9")
     task = job(tmp_path, table=f"{HEAD}\n{GOOD}\n{other}\n")

@@ -59,6 +59,9 @@ def test_a_line_ends_on_the_target_and_its_depth_is_the_distance_to_it() -> None
     assert np.allclose(away, np.abs(line.depth_mm))
     with pytest.raises(ValueError, match="gives no direction"):
         follow((1, 2, 3), (1, 2, 3), [], 1)
+    for option in ({"step_mm": 0.0}, {"draws": 1}, {"position_sd_mm": -1.0}):
+        with pytest.raises(ValueError, match="'step_mm' must be above zero"):
+            follow((1, 2, 30), (1, 2, 3), [], 1, **option)
     with pytest.raises(ValueError, match="gives no direction"):
         line_through((1, 2, np.nan), (1, 2, 3))
 
