@@ -5,9 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from bids_qsm.analyses.cohort import Cohort, need
+from bids_qsm.analyses.longitudinal import with_lesions
 from bids_qsm.analyses.result import Result, ResultChart, ResultTable
 from bids_qsm.report.group_course_charts import curves
 from bids_qsm.statistics.expressions import listed
+from bids_qsm.statistics.longitudinal import longitudinal
 from bids_qsm.statistics.power import (
     correlation_power,
     paired_power,
@@ -111,13 +113,14 @@ def trial(
     dropout: float = 0.0,
     simulate: bool = False,
     seed: int = 1,
+    lesions: str = "",
 ) -> Result:
     """Give sample sizes of a trial of two arms that compares averages over time.
 
     Parameters
     ----------
     cohort : Cohort
-        Not used: all follows from the options.
+        Not used, but for ``lesions``: all follows from the options.
     endpoint_kind : str
         ``share`` of epochs with an event, ``rate`` of events per year, or ``mean``.
     controls : tuple of float
@@ -142,7 +145,13 @@ def trial(
         Whether each sample size is checked by 20,000 simulated trials.
     seed : int
         Of the simulation.
+    lesions : str
+        Take ``controls`` (and ``sd``) from lesions that were followed, ``largest`` of each
+        participant or ``all``: the share of epochs in which mean susceptibility rises by 6 % or
+        more, their rate per year, or the mean change in per cent.
     """
+    if lesions:
+        controls, sd = _of_lesions(cohort, lesions, endpoint_kind)
     need(controls=controls, reductions=reductions, powers=powers)
     plan = Trial(measurements, correlation, alpha, years=years)
     table = trial_table(
@@ -192,6 +201,24 @@ def trial(
         methods="Sample sizes are those of a test of time-averaged differences (Diggle and others "
         "2002).",
     )
+
+
+def _of_lesions(cohort: Cohort, which: str, kind: str) -> tuple[tuple[float, ...], float]:
+    """Return the value of an endpoint in the lesions that were followed, and the SD of changes."""
+    epochs = longitudinal(with_lesions(cohort, which, "mean").regions).epochs
+    exceeding = epochs["exceeds_threshold"].dropna().astype(float)
+    change = epochs["percent_change"].dropna()
+    value = {
+        "share": exceeding.mean(),
+        "rate": exceeding.sum() / epochs["years"].sum(),
+        "mean": change.mean(),
+    }.get(kind, 0.0)
+    if not value > 0:
+        raise ValueError(
+            "no lesion that was followed has a rise from which a trial could be planned; "
+            "set 'controls'."
+        )
+    return (float(value),), float(change.std())
 
 
 def _simulated(design: str, row: object, two_sided: bool, seed: int) -> float:

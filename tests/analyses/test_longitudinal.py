@@ -139,3 +139,13 @@ def test_lesions_are_refused_in_a_sentence(followed: Cohort, words: dict, said: 
         made(followed, "longitudinal", **words)
     with pytest.raises(ValueError, match="no lesions were followed"):
         made(replace(followed, tracking=None), "longitudinal", lesions="all")
+
+
+def test_a_trial_is_planned_from_lesions_that_were_followed(followed: Cohort) -> None:
+    sizes = table_of(made(followed, "trial", lesions="all"), "sample-sizes")
+    assert set(sizes["control"]) == {0.5}  # of 32 epochs
+    rates = table_of(made(followed, "trial", lesions="all", endpoint_kind="rate"), "sample-sizes")
+    assert rates["control"].iloc[0] == pytest.approx(0.5 / YEARS)
+    steady = followed.tracking.assign(chi_ppm_mean=0.4)
+    with pytest.raises(ValueError, match="set 'controls'"):
+        made(replace(followed, tracking=steady), "trial", lesions="all")
