@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 from typing import Any
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
 
 from bids_qsm import __version__
 
@@ -44,6 +47,19 @@ html_permalinks_icon = "#"
 html_math_renderer = "mathml"
 
 
+class Help(SphinxDirective):
+    """What a command says when it is asked for ``--help``: ``{help} module function``."""
+
+    required_arguments = 2
+
+    def run(self) -> list[nodes.Node]:
+        """Return the text of the parser that the function returns."""
+        os.environ["COLUMNS"] = "88"
+        module, function = self.arguments
+        text = getattr(importlib.import_module(module), function)().format_help()
+        return [nodes.literal_block(text, text, language="text")]
+
+
 def _inline(translator: Any, node: nodes.math) -> None:
     translator.body.append(_mathml(node.astext(), as_block=False))
     raise nodes.SkipNode
@@ -60,6 +76,7 @@ def _mathml(formula: str, *, as_block: bool) -> str:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Give Sphinx the renderer of formulas."""
+    """Give Sphinx the renderer of formulas and the directive for commands' words."""
+    app.add_directive("help", Help)
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
