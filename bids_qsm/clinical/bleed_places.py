@@ -64,7 +64,7 @@ def usual_places(template: Image) -> Image:
     x, y, z = (sum((row[j] * voxel[j] for j in range(3)), row[3]) for row in template.affine[:3])
     middle = zip((x, y, z), PINEAL_MNI_MM, strict=True)
     distance = np.sqrt(sum((axis - centre) ** 2 for axis, centre in middle))
-    falx = (np.abs(x) <= FALX_HALF_WIDTH_MM) & (z >= FALX_FROM_MM) & (np.abs(y) < 1e3)
+    falx = (np.abs(x) <= FALX_HALF_WIDTH_MM) & (z >= FALX_FROM_MM)
     places = np.where(falx, np.int16(2), np.int16(0))
     return template.like(np.where(distance <= PINEAL_RADIUS_MM, np.int16(1), places))
 
@@ -104,7 +104,8 @@ def placed(
             elif _least(distance, plexus) <= PLEXUS_MM:
                 usual_place = CHOROID_PLEXUS
         rows.append((region, lobe, usual_place))
-    return pd.DataFrame(rows, columns=["region", "lobe", "usual_place"], index=table.index)
+    names = ["region", "lobe", "usual_place"]
+    return pd.DataFrame(rows, columns=names, index=table.index, dtype=object)
 
 
 def _neighbourhood(

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bids_qsm.choices import method, note
+from bids_qsm.clinical.bleed_places import place_inclusions
 from bids_qsm.clinical.case import Case, Finding, NamedImage, NamedTable
 from bids_qsm.clinical.nuclei import PATTERNS
 from bids_qsm.job import Job, digest
@@ -89,8 +90,6 @@ def described(found: Inclusions, case: Case) -> pd.DataFrame:
         world = np.einsum("ij,nj->ni", to_t1w[:3, :3], world) + to_t1w[:3, 3]
     table = table.assign(space=space, x_mm=world[:, 0], y_mm=world[:, 1], z_mm=world[:, 2])
     if case.anatomy is not None and len(table):
-        from bids_qsm.clinical.bleed_places import place_inclusions
-
         table = table.join(place_inclusions(table, case.anatomy))
     regions = [found.labels == number for number in table["index"]]
     relaxation, veins = maps.relaxation, maps.veins
