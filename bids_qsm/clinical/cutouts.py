@@ -43,7 +43,7 @@ def draw_inclusions(
         return
     columns = (table[name] for name in ("index", "moment_ppm_mm3", "confidence"))
     titles = {
-        int(number): f"{number}: {moment:.3g} ppm mm³, {100 * confidence:.0f} %"
+        int(number): f"{number}: {moment:.3g} ppm mm³, {min(100 * confidence, 99):.0f} %"
         for number, moment, confidence in zip(*columns, strict=True)
     }
     views = (magnitude_view(maps), View(maps.chi[0].result.chi_ppm, CHI_PPM))
@@ -86,7 +86,9 @@ def cutouts(
         ax.set_axis_off()
     for place, number in enumerate(numbers):
         row, column = divmod(place, PER_ROW)
-        centre = [(s.start + s.stop - 1) // 2 for s in boxes[number - 1]]
+        box = boxes[number - 1]
+        centre = [(s.start + s.stop - 1) // 2 for s in box]
+        centre[2] = box[2].start + int((shown[box] == number).sum(axis=(0, 1)).argmax())
         for k, view in enumerate(volumes):
             ax = axes[row, column * len(views) + k]
             _cut(ax, view, shown == number, centre, sizes)
