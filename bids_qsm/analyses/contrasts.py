@@ -26,6 +26,10 @@ from bids_qsm.statistics.repeated import paired_tests, repeated_measures
 
 TABLE = "contrast_to_noise"
 SHOWN_NAMES = {"Chimap": "χ"}
+SHOWN_ANOVA = ("structure", "f_anova", "p_anova", "eta2", "n_subjects", "f_repeated")
+SHOWN_ANOVA += ("p_repeated", "epsilon", "p_greenhouse_geisser", "eta2_partial")
+SHOWN_PAIRS = ("structure", "group_a", "group_b", "difference", "tukey_low", "tukey_high")
+SHOWN_PAIRS += ("p_tukey", "p_games_howell", "p_paired", "p_paired_holm", "d_z")
 FAVOURED = (
     "The weight of susceptibility in the hybrid contrast was chosen, in each head, in the same "
     "voxels of the globus pallidus interna in which its ratio is measured: by that alone the "
@@ -86,6 +90,7 @@ def contrast(
                 variance,
                 "One-way, as if the contrasts were of different subjects; and with repeated "
                 "measures, as they are of the same ones (p also by Greenhouse and Geisser).",
+                dict.fromkeys(SHOWN_ANOVA, ""),
             ),
             ResultTable(
                 "pairs",
@@ -93,6 +98,7 @@ def contrast(
                 pairs,
                 "Contrast A less contrast B: Tukey's and Games and Howell's tests after the "
                 "one-way analysis, and paired t tests with Holm's correction.",
+                dict.fromkeys(SHOWN_PAIRS, ""),
             ),
         ),
         charts=(_chart(ratios, structures, chosen, variance),),

@@ -304,10 +304,10 @@ def spans(
     """Return where a line crosses each structure, for how long, and how sure that is.
 
     Entry, exit and span are those of the labels.  For their uncertainty the line is drawn many
-    times, shifted at random; with each draw, the border of the structures is put at a level of
-    their :func:`scores` that is uniform between 0 and 1, so that the mean span is the integral of
-    the score along the line.  The level is the same all around a structure, as if it were drawn
-    too large or too small as a whole: this is the wider of the two assumptions that one can make.
+    times, shifted at random; with each draw, the border at the entry and that at the exit are put
+    at levels of the structures' :func:`scores` that are uniform between 0 and 1, each by itself, so
+    that the mean span is the integral of the score along the line.  A draw whose first level the
+    score does not reach does not meet the structure.
 
     Parameters
     ----------
@@ -363,14 +363,21 @@ def _drawn_spans(
     random = np.random.default_rng(seed)
     shifts = position_sd_mm * random.standard_normal((draws, 3))
     # evenly spread levels in random order: fewer draws do
-    levels = random.permutation((np.arange(draws) + 0.5) / draws)
+    even = (np.arange(draws) + 0.5) / draws
+    levels, others = random.permutation(even), random.permutation(even)
     count = max(1, POINTS_AT_ONCE // (4 * line.depth_mm.size))
     parts = []
     for start in range(0, draws, count):
         chosen = slice(start, start + count)
         points = line.points_mm[None] + shifts[chosen, None]
         found = scores(sample_layers(layers, points))
-        parts.append(np.stack(crossings(line.depth_mm, found, levels[chosen])[:3]))
+        entry, leave, length, _ = crossings(line.depth_mm, found, levels[chosen])
+        _, other_leave, other_length, _ = crossings(line.depth_mm, found, others[chosen])
+        both = (length > 0) & (other_length > 0)
+        leave = np.where(both, other_leave, leave)
+        # each border moves one half of what lies between
+        length = np.where(both, (length + other_length) / 2, length)
+        parts.append(np.stack([entry, leave, length]))
     return np.moveaxis(np.concatenate(parts, axis=-1), 1, -1)
 
 

@@ -157,11 +157,15 @@ def test_without_a_shift_the_spread_is_that_of_the_smooth_border() -> None:
     line = line_through((4, 4, 30), (4, 4, 16), step_mm=0.1, beyond_mm=14)
     layers = [Layers(np.array([1]), p, np.diag([1, 1, 0.5, 1.0]))]
     found = spans(line, layers, position_sd_mm=0.0, draws=2000)
-    # a level u moves each border by (0.5 - u) * w; both together: SD of 2 w u, u uniform
+    # a level u moves a border by (0.5 - u) * w; u is uniform, and another one for each border
     assert found.span_mean[0] == pytest.approx(2 * half, abs=0.02)
-    assert found.span_sd[0] == pytest.approx(2 * width / np.sqrt(12), rel=0.02)
+    assert found.span_sd[0] == pytest.approx(np.sqrt(2) * width / np.sqrt(12), rel=0.03)
     assert found.entry_sd[0] == pytest.approx(width / np.sqrt(12), rel=0.02)
-    assert found.span_low[0] == pytest.approx(2 * half - 2 * width * 0.475, abs=0.1)
+    assert found.exit_sd[0] == pytest.approx(width / np.sqrt(12), rel=0.02)
+    # the sum of two uniform numbers has a triangular density
+    low = width * (1 - np.sqrt(2 * 0.025))
+    assert found.span_low[0] == pytest.approx(2 * half - low, abs=0.1)
+    assert found.span_high[0] == pytest.approx(2 * half + low, abs=0.1)
     assert found.chance[0] == 1
 
 
