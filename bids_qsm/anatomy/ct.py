@@ -23,7 +23,7 @@ HEAD_WINDOW_HU = (-200.0, 800.0)
 COARSE_MM, FINE_MM = 3.0, 1.5
 CORE_MM, LEAST_BRAIN_ML = 9.0, 200.0
 RIM_MM, SHELL_MM = 8.0, (4.0, 14.0)
-POOR_OVERLAP, POOR_SKULL, POOR_INFORMATION = 0.85, 0.25, 0.15
+POOR_OVERLAP, POOR_SKULL, POOR_INFORMATION = 0.85, 0.15, 0.15
 """Least share of the T1w's brain that is soft in the CT, of the shell around it that is bone, and
 mutual information (nats) of what is registered."""
 
@@ -93,9 +93,9 @@ def load_ct(path: Path) -> Image:
 def register_ct(t1w: PreparedT1w, ct: Image) -> CtRegistration:
     """Register a CT rigidly to a T1w image by mutual information.
 
-    First the heads at 3 mm, from the headers and from the brains' centres; from the better of
-    the two, the brain window (0 to 100 HU) at 1.5 mm in the brain and a rim, in which the skull's
-    inside shows.  The window takes metal's brightness away.
+    First the heads at 3 mm, from the headers (unless these lie far apart) and from the brains'
+    centres; from the better of the two, the brain window (0 to 100 HU) at 1.5 mm in the brain and
+    a rim, in which the skull's inside shows.  The window takes metal's brightness away.
 
     Parameters
     ----------
@@ -127,9 +127,11 @@ def register_ct(t1w: PreparedT1w, ct: Image) -> CtRegistration:
     inside = _around(coarser(brain, COARSE_MM), 4 * RIM_MM)
     shift = np.eye(4)
     shift[:3, 3] = centre - _centre_mm(t1w.brain)
+    far_mm = float(np.linalg.norm(shift[:3, 3]))
+    starts = [start for start, tried in ((np.eye(4), far_mm < 60), (shift, far_mm > 10)) if tried]
     found = [
         register_linearly(fixed, moving, ("Rigid",), start=start, shrink="4x2", mask=inside)
-        for start in ([np.eye(4), shift] if np.linalg.norm(shift[:3, 3]) > 10 else [np.eye(4)])
+        for start in starts
     ]
     scores = [mutual_information(fixed, moving, inside.data, matrix) for matrix in found]
     start = found[int(np.argmax(scores))]

@@ -22,7 +22,7 @@ from bids_qsm.clinical.case import Case, Finding, NamedImage, NamedTable
 from bids_qsm.errors import BidsQsmError, UnreadableInputError
 from bids_qsm.images import Image, voxel_sizes_mm
 from bids_qsm.job import Job, digest
-from bids_qsm.labelling import Anatomy, Structures, in_deep_grey
+from bids_qsm.labelling import Anatomy, Structures
 from bids_qsm.numerics.lead_models import LEAD_MODELS
 from bids_qsm.numerics.leads import ASSUMED_HOW, ESTIMATED, Lead, lead_mask, radial_error
 
@@ -435,7 +435,8 @@ def nuclei_near(structures: Structures, hemisphere: str, points_mm: Float) -> Di
 
     The distance to a surface is negative within the nucleus.
     """
-    table = structures.atlas.table[in_deep_grey(structures.atlas)]
+    table = structures.atlas.table
+    table = table[table["index"].isin(structures.segmentation.indices)]
     table = table[table["hemisphere"] == hemisphere]
     table = table[~table["name"].str.contains("ventricle", case=False)]
     labels = structures.t1w_labels
