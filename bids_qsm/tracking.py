@@ -22,7 +22,7 @@ from bids_qsm.bids.naming import (
     stem_from,
     tracking_record_path,
 )
-from bids_qsm.bids.publishing import Staging, encode_table
+from bids_qsm.bids.publishing import Staging, encode_table, withdraw
 from bids_qsm.bids.session_times import DATES, series_times
 from bids_qsm.bids.sidecars import TABLE_COLUMNS, output_uri, sidecar_for
 from bids_qsm.choices import method
@@ -30,7 +30,8 @@ from bids_qsm.errors import UnreadableInputError
 from bids_qsm.execution.steps import Steps
 from bids_qsm.images import Image, load_image
 from bids_qsm.job import Journal, digest, work_dir
-from bids_qsm.numerics.lesion_tracking import LesionScan, Tracked
+from bids_qsm.numerics.lesion_regions import LesionScan
+from bids_qsm.numerics.lesion_tracking import Tracked
 from bids_qsm.report.record import (
     FigureRecord,
     SeriesRecord,
@@ -122,6 +123,7 @@ def track_subject(
             outputs=tuple(path.as_posix() for path in staging.files()),
         )
         staging.write(tracking_record_path(subject), subject_record_to_json(record))
+        withdraw(settings.output_dir, tracking_record_path(subject), f"sub-{subject}")
     if settings.work_dir is None:
         shutil.rmtree(steps.folder, ignore_errors=True)
 

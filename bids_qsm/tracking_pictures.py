@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_qsm.numerics.lesion_tracking import LesionScan, Region, Tracked, region_shares
+from bids_qsm.numerics.lesion_regions import LesionScan, Region, region_shares
+from bids_qsm.numerics.lesion_tracking import Tracked
 from bids_qsm.report.picture import Picture
 from bids_qsm.report.tracking_charts import MOST_LESIONS, lesion_courses, lesion_slices
 

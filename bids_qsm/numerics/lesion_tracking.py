@@ -2,91 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_qsm.numerics.geometry import Bool, Float32
+from bids_qsm.numerics.geometry import Float32
+from bids_qsm.numerics.lesion_regions import (
+    Box,
+    Float64,
+    Labels,
+    LesionScan,
+    Region,
+    match_lesions,
+    merged_region,
+    moved_points,
+    region_shares,
+)
 
 FOUND, NOT_FOUND, OUTSIDE = "found", "not found", "outside"
 PEAK_PERCENTILE = 99.0
 NEAR_MM = 2.0
 """What is so near to a region counts to its moment, and not to what is around it."""
-_PARTS = 3
-"""Points along each axis of a voxel that tell how much of it lies in a region."""
-
-Float64 = NDArray[np.float64]
-Labels = NDArray[np.int16]
-Box = tuple[slice, slice, slice]
-
-
-@dataclass(frozen=True)
-class LesionScan:
-    """A scan in which lesions are followed.
-
-    Attributes
-    ----------
-    labels : ndarray of int16, shape (x, y, z)
-        Number of the lesion as this scan alone has them; 0 is none.
-    chi_ppm : ndarray of float32, shape (x, y, z)
-    r2star_per_s : ndarray of float32, shape (x, y, z), or None
-    mask : ndarray of bool, shape (x, y, z)
-        Where susceptibility is known.
-    affine : ndarray, shape (4, 4)
-        Voxel to position (mm).
-    to_common : ndarray, shape (4, 4)
-        Rigid mapping from positions of this scan to those of the first one.
-    """
-
-    labels: Labels
-    chi_ppm: Float32
-    r2star_per_s: Float32 | None
-    mask: Bool
-    affine: Float64
-    to_common: Float64
-
-    @property
-    def voxel_mm(self) -> Float64:
-        """Return the lengths of the voxels' edges."""
-        return np.asarray(np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)), np.float64)
-
-    @property
-    def voxel_to_common(self) -> Float64:
-        """Return the mapping from voxels to positions of the first scan."""
-        return np.asarray(self.to_common @ self.affine, np.float64)
-
-
-@dataclass(frozen=True)
-class Region:
-    """Where a lesion is, on a fine grid that belongs to no scan.
-
-    Attributes
-    ----------
-    inside : ndarray of bool, shape (x, y, z)
-    first_mm : ndarray, shape (3,)
-        Position of the first voxel's centre in the common world, along whose axes the grid lies.
-    step_mm : float
-    """
-
-    inside: Bool
-    first_mm: Float64
-    step_mm: float
-
-    @property
-    def volume_mm3(self) -> float:
-        """Return its volume."""
-        return float(np.count_nonzero(self.inside)) * self.step_mm**3
-
-    @property
-    def centre_mm(self) -> Float64:
-        """Return its centre of mass in the common world."""
-        middle = np.argwhere(self.inside).mean(axis=0)
-        return np.asarray(self.first_mm + self.step_mm * middle, np.float64)
 
 
 @dataclass(frozen=True)
@@ -152,12 +91,14 @@ def same_region(
     10.1016/j.neuroimage.2012.02.084 (no scan favoured).
     """
     members = match_lesions(scans, least_overlap)
-    regions = {number: _region(scans, of) for number, of in members.items()}
+    boxes = [ndimage.find_objects(scan.labels) for scan in scans]
+    regions = {number: merged_region(scans, boxes, of) for number, of in members.items()}
     near = [_all_regions(scan, regions) for scan in scans]
+    sums = [_sums(scan) for scan in scans]
     rows = []
     for number, region in regions.items():
         for place, scan in enumerate(scans):
-            own = np.isin(scan.labels, [label for s, label in members[number] if s == place])
+            own = sums[place][[label for s, label in members[number] if s == place]].sum(axis=0)
             rows.append(
                 {
                     "lesion": number,
@@ -173,92 +114,17 @@ def same_region(
 METHODS = {"same-region": same_region}
 
 
-def match_lesions(
-    scans: Sequence[LesionScan], least_overlap: float = 0.25
-) -> dict[int, tuple[tuple[int, int], ...]]:
-    """Return which lesions of single scans are one: by number, the pairs (scan, label).
+def _sums(scan: LesionScan) -> Float64:
+    """Return of each label its volume (mm3), its voxels in the mask, and the sum of their values.
 
-    They are numbered from 1 in the order of the scans and, within a scan, of its labels.
+    A row for each label from 0.
     """
-    volumes = [np.bincount(s.labels.ravel()) * float(np.prod(s.voxel_mm)) for s in scans]
-    nodes = [
-        (place, int(label))
-        for place, of in enumerate(volumes)
-        for label in np.flatnonzero(of)
-        if label > 0
-    ]
-    leader = {node: node for node in nodes}
-
-    def top(node: tuple[int, int]) -> tuple[int, int]:
-        while leader[node] != node:
-            node = leader[node]
-        return node
-
-    for (i, a), (j, b) in itertools.combinations(enumerate(scans), 2):
-        for one, other, overlap_mm3 in _overlaps(a, b):
-            if overlap_mm3 >= least_overlap * min(volumes[i][one], volumes[j][other]):
-                first, second = sorted((top((i, one)), top((j, other))))
-                leader[second] = first
-    groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for node in nodes:
-        groups.setdefault(top(node), []).append(node)
-    return {number: tuple(of) for number, of in enumerate(groups.values(), start=1)}
-
-
-def _overlaps(a: LesionScan, b: LesionScan) -> Iterator[tuple[int, int, float]]:
-    """Yield pairs of lesions of two scans that overlap, and by how much (mm3)."""
-    voxels = np.argwhere(a.labels > 0)
-    if not len(voxels):
-        return
-    to_b = np.linalg.inv(b.voxel_to_common) @ a.voxel_to_common
-    there = _lookup(b.labels, _moved(to_b, voxels))
-    pairs = np.stack([a.labels[a.labels > 0], there], axis=1)[there > 0]
-    found, counts = np.unique(pairs, axis=0, return_counts=True)
-    voxel_mm3 = float(np.prod(a.voxel_mm))
-    for (one, other), count in zip(found, counts, strict=True):
-        yield int(one), int(other), float(count) * voxel_mm3
-
-
-def _region(scans: Sequence[LesionScan], members: Sequence[tuple[int, int]]) -> Region:
-    """Return all that belongs to a lesion in any scan, on a grid of half the smallest voxel."""
-    step = 0.5 * min(float(scan.voxel_mm.min()) for scan in scans)
-    parts = [(scans[place], scans[place].labels == label) for place, label in members]
-    centres = [_moved(scan.voxel_to_common, np.argwhere(mask)) for scan, mask in parts]
-    reach = max(float(scan.voxel_mm.max()) for scan in scans)
-    low = np.min([c.min(axis=0) for c in centres], axis=0) - reach
-    high = np.max([c.max(axis=0) for c in centres], axis=0) + reach
-    shape = np.ceil((high - low) / step).astype(int) + 1
-    points = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).reshape(-1, 3)
-    inside = np.zeros(len(points), np.bool_)
-    for scan, mask in parts:
-        to_voxel = np.linalg.inv(scan.voxel_to_common)
-        coordinates = _moved(to_voxel, low + step * points).T
-        inside |= ndimage.map_coordinates(mask.astype(np.float32), coordinates, order=1) >= 0.5
-    return Region(inside.reshape(shape), low, step)
-
-
-def region_shares(region: Region, scan: LesionScan) -> tuple[Box, Float32]:
-    """Return a box of a scan's voxels and how much of each lies in a region.
-
-    The box is empty where the region lies outside the scan.
-    """
-    corners = np.array(list(itertools.product(*((0, n - 1) for n in region.inside.shape))))
-    to_voxel = np.linalg.inv(scan.voxel_to_common)
-    there = _moved(to_voxel, region.first_mm + region.step_mm * corners)
-    low = np.clip(np.floor(there.min(axis=0)).astype(int) - 1, 0, scan.labels.shape)
-    high = np.clip(np.ceil(there.max(axis=0)).astype(int) + 2, 0, scan.labels.shape)
-    x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    shape = tuple(int(n) for n in high - low)
-    share = np.zeros(shape, np.float32)
-    if share.size:
-        inside = region.inside.astype(np.float32)
-        voxels = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), axis=-1)
-        offsets = (np.arange(_PARTS) + 0.5) / _PARTS - 0.5
-        for offset in itertools.product(offsets, repeat=3):
-            common = _moved(scan.voxel_to_common, voxels.reshape(-1, 3) + offset)
-            fine = (common - region.first_mm) / region.step_mm
-            share += ndimage.map_coordinates(inside, fine.T, order=1).reshape(shape)
-    return (x, y, z), share / np.float32(_PARTS**3)
+    labels, known = scan.labels.ravel(), scan.mask.ravel()
+    size = int(labels.max(initial=0)) + 1
+    volume = np.bincount(labels, minlength=size) * float(np.prod(scan.voxel_mm))
+    count = np.bincount(labels[known], minlength=size)
+    total = np.bincount(labels[known], scan.chi_ppm.ravel()[known], size)
+    return np.stack([volume, count, total], axis=1)
 
 
 def _all_regions(scan: LesionScan, regions: Mapping[int, Region]) -> Labels:
@@ -274,25 +140,26 @@ def _measured(
     scan: LesionScan,
     region: Region,
     all_regions: Labels,
-    own: Bool,
+    own: Float64,
     least_coverage: float,
     shell_mm: float,
 ) -> dict[str, object]:
-    """Return what is measured of a lesion in a scan."""
+    """Return what is measured of a lesion in a scan; ``own`` is a sum of rows of :func:`_sums`."""
     voxel_mm3 = float(np.prod(scan.voxel_mm))
     box, share = region_shares(region, scan)
     weight = (share * scan.mask[box]).astype(np.float64)
     coverage = float(weight.sum()) * voxel_mm3 / region.volume_mm3
-    state = FOUND if own.any() else NOT_FOUND
+    volume_mm3, n_known, total_ppm = (float(value) for value in own)
+    state = FOUND if volume_mm3 else NOT_FOUND
     # positions in the scanner are of no use outside the field of view, and else where it is
-    centre = _moved(np.linalg.inv(scan.to_common), region.centre_mm[None])[0]
+    centre = moved_points(np.linalg.inv(scan.to_common), region.centre_mm[None])[0]
     row: dict[str, object] = {
         "state": state if coverage >= least_coverage else OUTSIDE,
         **dict(zip(("x_mm", "y_mm", "z_mm"), map(float, centre), strict=True)),
         "region_mm3": region.volume_mm3,
         "coverage": min(coverage, 1.0),
-        "own_volume_mm3": float(np.count_nonzero(own)) * voxel_mm3,
-        "own_chi_ppm_mean": _mean_of(scan.chi_ppm, own & scan.mask),
+        "own_volume_mm3": volume_mm3,
+        "own_chi_ppm_mean": total_ppm / n_known if n_known else np.nan,
     }
     if coverage < least_coverage:
         return row | {"own_volume_mm3": np.nan}
@@ -383,22 +250,3 @@ MEASURES = (
     "moment_ppm_mm3",
     "r2star_per_s_mean",
 )
-
-
-def _mean_of(values: Float32, where: Bool) -> float:
-    return float(values[where].mean(dtype=np.float64)) if where.any() else float("nan")
-
-
-def _moved(mapping: NDArray[np.floating], points: NDArray) -> Float64:
-    return np.asarray(
-        np.einsum("ij,nj->ni", mapping[:3, :3], np.asarray(points, np.float64)) + mapping[:3, 3]
-    )
-
-
-def _lookup(values: NDArray, voxels: Float64) -> NDArray:
-    """Return the values of the nearest voxels; 0 outside the array."""
-    nearest = np.rint(voxels).astype(np.int64)
-    inside = ((nearest >= 0) & (nearest < values.shape)).all(axis=1)
-    found = np.zeros(len(voxels), values.dtype)
-    found[inside] = values[tuple(nearest[inside].T)]
-    return found

@@ -8,13 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_qsm.numerics.lesion_tracking import (
-    LesionScan,
-    match_lesions,
-    region_shares,
-    same_region,
-    with_changes,
-)
+from bids_qsm.numerics.lesion_regions import LesionScan, match_lesions, region_shares
+from bids_qsm.numerics.lesion_tracking import same_region, with_changes
 
 SHAPE = (44, 40, 30)
 VOXEL_MM = np.array([1.0, 1.0, 1.4])
