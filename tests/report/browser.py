@@ -21,6 +21,10 @@ SWITCHES = (
     "--remote-debugging-pipe",
 )
 
+LOOKS = tuple((width, dark) for width in (1280, 400) for dark in (False, True))
+CHECKS = Path(__file__).with_name("page_checks.js").read_text(encoding="utf-8")
+KEY_CODES = {"Tab": 9, "Enter": 13, "Escape": 27}
+
 
 class Browser:
     """Chromium with one page, driven by its DevTools protocol over a pair of pipes.
@@ -96,6 +100,35 @@ class Browser:
         while not self.run(condition):
             assert time.monotonic() < self._deadline, f"never came: {condition}"
             time.sleep(0.1)
+
+    def look(self, width: int = 1280, *, dark: bool = False) -> None:
+        """Set the width of the page, and the user's choice of colours; nothing moves by itself."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self.ask("Emulation.setDeviceMetricsOverride", **size)
+        chosen = {"prefers-color-scheme": "dark" if dark else "light"}
+        chosen["prefers-reduced-motion"] = "reduce"
+        features = [{"name": name, "value": value} for name, value in chosen.items()]
+        self.ask("Emulation.setEmulatedMedia", features=features)
+
+    def press(self, key: str) -> None:
+        """Press a key as a user does."""
+        word = {"key": key, "code": key, "windowsVirtualKeyCode": KEY_CODES.get(key, 0)}
+        if key == "Enter":
+            word["text"] = "\r"
+        self.ask("Input.dispatchKeyEvent", type="keyDown", **word)
+        self.ask("Input.dispatchKeyEvent", type="keyUp", **word)
+
+    def click(self, element: str, across: float = 0.5, down: float = 0.5) -> None:
+        """Click on an element, an expression, at a part of its width and height."""
+        x, y = self.run(f"""(() => {{
+            const element = {element};
+            element.scrollIntoView({{block: "center", behavior: "instant"}});
+            const box = element.getBoundingClientRect();
+            return [box.left + {across} * box.width, box.top + {down} * box.height];
+        }})()""")
+        where = {"x": x, "y": y, "button": "left", "clickCount": 1}
+        for kind in ("mousePressed", "mouseReleased"):
+            self.ask("Input.dispatchMouseEvent", type=kind, **where)
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from bids_qsm.report.pages import subject_page
-from bids_qsm.report.record import SeriesRecord
-from tests.report.browser import CHROMIUM, Browser
+from tests.report import records
+from tests.report.browser import CHECKS, CHROMIUM, LOOKS, Browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 
@@ -50,23 +49,25 @@ true;
 """
 
 
-@pytest.fixture
-def page(viewed_record: SeriesRecord, viewed_dir: Path, tmp_path: Path) -> Iterator[Browser]:
-    path = tmp_path / "page.html"
-    path.write_text(subject_page("01", [viewed_record], viewed_dir), encoding="utf-8")
-    with Browser(tmp_path / "browser") as browser:
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    folder = records.fill_with_volumes(tmp_path_factory.mktemp("viewer"))
+    path = folder / "page.html"
+    path.write_text(subject_page("01", [records.record_with_volumes()], folder), encoding="utf-8")
+    with Browser(tmp_path_factory.mktemp("browser"), timeout_s=400.0) as browser:
+        browser.look()
         browser.open(path)
+        browser.run(CHECKS)
         browser.run(HELPERS)
+        # nothing is unpacked before it is opened
+        assert browser.run("typeof window.niivue") == "undefined"
+        browser.click("viewer.querySelector('summary')")
+        browser.wait("told() !== ''")
         yield browser
 
 
-def test_the_viewer_opens_draws_and_reacts(page: Browser) -> None:
-    # nothing is unpacked before it is opened
-    assert page.run("typeof window.niivue") == "undefined"
-    page.run("viewer.querySelector('summary').click()")
-    page.wait("told() !== ''")
+def test_the_viewer_draws_and_reacts(page: Browser) -> None:
     assert page.run("part('state').textContent") == ""
-
     first = page.run("look('view', 3)")
     assert first["lit"] > 0.1
     seen = [first["sum"]]
@@ -112,8 +113,7 @@ def test_rows_of_tables_move_the_crosshair_and_left_is_left(page: Browser) -> No
 
 
 def test_keys_move_the_crosshair_by_a_voxel(page: Browser) -> None:
-    page.run("viewer.querySelector('summary').click()")
-    page.wait("told() !== ''")
+    page.run("choose('view', 3); choose('structure', '0 0')")
     for axis, keys in enumerate(
         [("ArrowLeft", "ArrowRight"), ("ArrowDown", "ArrowUp"), ("PageDown", "PageUp")]
     ):
@@ -125,9 +125,35 @@ def test_keys_move_the_crosshair_by_a_voxel(page: Browser) -> None:
     assert page.complaints == []
 
 
+def test_a_click_moves_the_crosshair_and_the_keyboard_goes_on(page: Browser) -> None:
+    page.run("choose('view', 3)")
+    places = []
+    for across in (0.15, 0.2):
+        page.click("canvas", across, 0.3)
+        places.append(page.run("where()"))
+    assert places[0] != places[1]
+    assert page.run("document.activeElement === canvas")
+    page.press("Tab")
+    assert not page.run("viewer.contains(document.activeElement)")
+    assert page.complaints == []
+
+
+def test_the_viewer_is_readable_and_used_by_keyboard(page: Browser) -> None:
+    for width, dark in LOOKS:
+        page.look(width, dark=dark)
+        for check in ("tooWide", "faintTexts", "faintControls"):
+            assert page.run(f"{check}()") == [], (check, width, dark)
+    page.look()
+    page.run("viewer.querySelector('summary').focus(); window.lastFocus = null")
+    stops = page.run("[...viewer.querySelectorAll('input, select, button')].filter(isShown).length")
+    for _ in range(stops + 1):  # and the canvas
+        page.press("Tab")
+        now = page.run("focusNow()")
+        assert now["follows"] and now["isSeen"], now["name"]
+    assert page.run("document.activeElement === canvas")
+
+
 def test_every_control_has_a_name(page: Browser) -> None:
-    page.run("viewer.querySelector('summary').click()")
-    page.wait("told() !== ''")
     nodes = page.ask("Accessibility.getFullAXTree")["nodes"]
     roles = {"combobox", "slider", "spinbutton", "checkbox", "button", "application"}
     names: dict[str, list[str]] = {role: [] for role in roles}
