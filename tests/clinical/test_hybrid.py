@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bids_qsm.bids.sidecars import TABLE_COLUMNS
-from bids_qsm.clinical import hybrid
+from bids_qsm.clinical import drawing, hybrid
 from bids_qsm.clinical.hybrid import make_hybrid
 from bids_qsm.clinical.nuclei import GPE, GPI, RN, SN, STN
 from bids_qsm.images import Image, encode_image
@@ -132,9 +132,10 @@ def test_what_is_missing_is_one_warning_and_no_error(tmp_path, change, sentence)
     assert re.search(sentence, warning)
 
 
-def test_the_picture_has_the_contrasts_with_and_without_borders(tmp_path) -> None:
+def test_the_picture_has_the_contrasts_with_and_without_borders(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(drawing, "DPI", 40)
     (picture,) = make_hybrid(job(tmp_path), case()).draw()
     assert [suffix for suffix, _ in picture.images] == ["1", "2"]
     plain, outlined = (png for _, png in picture.images)
     assert plain[:8] == outlined[:8] == b"\x89PNG\r\n\x1a\n" and plain != outlined
-    assert max(len(plain), len(outlined)) < 400_000
+    assert max(len(plain), len(outlined)) < 100_000

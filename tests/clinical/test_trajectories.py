@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bids_qsm.bids.sidecars import TABLE_COLUMNS
+from bids_qsm.clinical import drawing
 from bids_qsm.clinical.trajectories import follow_trajectories, read_trajectories
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.settings import Method, Processing
@@ -75,7 +76,8 @@ def test_the_profile_has_chi_and_the_label_of_each_point(tmp_path) -> None:
     assert none["name"].isna().all() and none["chi_ppm"].median() == pytest.approx(-0.03, abs=0.01)
 
 
-def test_the_standard_deviation_of_chi_comes_along(tmp_path) -> None:
+def test_the_standard_deviation_of_chi_comes_along(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(drawing, "DPI", 40)
     head = case()
     spread = np.full(head.maps.brain.shape, 0.004, np.float32)
     head.maps.uncertainty = type("Uncertainty", (), {"sd_ppm": spread})
@@ -175,7 +177,8 @@ def test_two_tables_for_one_series_are_said_and_nothing_is_lost(tmp_path) -> Non
     assert "there is another one" in task.journal.warnings[0]
 
 
-def test_there_is_a_picture_of_each_trajectory(tmp_path) -> None:
+def test_there_is_a_picture_of_each_trajectory(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(drawing, "DPI", 40)
     other = GOOD.replace("left", "right & <wrong>").replace("-14", "14").replace("-9", "9")
     task = job(tmp_path, table=f"{HEAD}\n{GOOD}\n{other}\n")
     pictures = list(follow_trajectories(task, case()).draw())
