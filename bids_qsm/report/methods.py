@@ -247,7 +247,7 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     ("microbleeds", "compact-sources"): "Microbleeds and calcifications were found as compact "
     "sources of susceptibility of either sign, told from vessels and nuclei by their shape and by "
     "the field around them; at the edge of the brain, where a strong source leaves no signal, by "
-    "the field alone. Their total susceptibility [@liu2012microbleeds] does not depend on the echo "
+    "the field alone. Their total susceptibility [@liumicrobleeds2012] does not depend on the echo "
     "time as their apparent size does; a dipole fitted to the field outside the signal void (after "
     "[@mcauley2011]) gives it, too. Their confidence was calibrated on simulated heads. Places "
     "follow the rating scale MARS [@gregoire2009].",

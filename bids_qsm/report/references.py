@@ -286,7 +286,7 @@ REFERENCES: Mapping[str, Reference] = {
         "NeuroImage 59:2560-2568",
         "10.1016/j.neuroimage.2011.08.082",
     ),
-    "liu2012microbleeds": Reference(
+    "liumicrobleeds2012": Reference(
         "Liu T, Surapaneni K, Lou M, Cheng L, Spincemaille P, Wang Y",
         2012,
         "Cerebral microbleeds: burden assessment by using quantitative susceptibility mapping",
