@@ -10,6 +10,7 @@ its place.  Diameters are those of the ball of susceptibility, not of the larger
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,21 @@ def pairs(dataset: Path, outputs: Path) -> Iterator[tuple[str, pd.DataFrame, pd.
         wanted = pd.DataFrame(columns=columns)
         if planted.exists():
             wanted = pd.read_csv(planted, sep="\t")
-        yield f"{dataset.name}/{name}", wanted, pd.read_csv(path, sep="\t", na_values="n/a")
+        found = pd.read_csv(path, sep="\t", na_values="n/a")
+        if len(found) and (found["space"] == "T1w").all():
+            wanted = in_t1w(wanted, truth, name)
+        yield f"{dataset.name}/{name}", wanted, found
+
+
+def in_t1w(truth: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
+    """Return the truth with places in the world of the T1w image, for which the head has moved."""
+    poses = [
+        np.array(json.loads((folder / f"{name}_{end}.json").read_text())["HeadPose"])
+        for end in ("truth", "space-T1w_dseg")
+    ]
+    move = poses[1] @ np.linalg.inv(poses[0])
+    places = truth[PLACE].to_numpy(float) @ move[:3, :3].T + move[:3, 3]
+    return truth.assign(**dict(zip(PLACE, places.T, strict=True)))
 
 
 def row_of(truth: pd.DataFrame, found: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
