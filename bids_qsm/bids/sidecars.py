@@ -146,6 +146,8 @@ TRACKING_COLUMNS = {
     "change_percent": "Change of chi_ppm_mean since the session before that has a value.",
     "change_percent_per_year": "The same for a year.",
     "total_change_percent": "Change of chi_ppm_mean since the first session that has a value.",
+    "contrast_change_percent": "Change of chi_ppm_mean less chi_ppm_around since the session "
+    "before: what the zero of susceptibility does not touch.",
     "moment_change_percent": "Change of moment_ppm_mm3 since the session before.",
     "exceeds_threshold": "Whether change_percent is as large as the threshold.",
     "brain_overlap": "Dice overlap of the brain mask with that of the first session, registered.",

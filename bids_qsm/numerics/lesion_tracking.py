@@ -213,35 +213,6 @@ def _around(
     return around, float((chi[whole] - around).sum() * np.prod(voxel_mm))
 
 
-def with_changes(table: pd.DataFrame, threshold_percent: float) -> pd.DataFrame:
-    """Return the table with the change of the mean susceptibility of each lesion.
-
-    ``change_percent`` and ``moment_change_percent`` are since the scan before that has a value,
-    ``change_percent_per_year`` that over the time between, ``total_change_percent`` since the
-    first; ``exceeds_threshold`` is missing where nothing came before.
-    """
-    columns = [*MEASURES, "years"]
-    table = table.reindex(columns=[*dict.fromkeys([*table.columns, *columns])])
-    known = table["chi_ppm_mean"].notna()
-    groups = table[known].groupby("lesion", sort=False)
-    before, first = groups[columns].shift(), groups["chi_ppm_mean"].transform("first")
-    chi = table["chi_ppm_mean"]
-    change = 100 * (chi - before["chi_ppm_mean"]) / before["chi_ppm_mean"].abs()
-    moment = table["moment_ppm_mm3"]
-    between = (table["years"] - before["years"]).where(lambda years: years > 0)
-    # a rise of exactly the threshold counts, whatever its last binary digit
-    exceeds = (change >= threshold_percent - 1e-9).astype(object)
-    return table.assign(
-        change_percent=change,
-        change_percent_per_year=change / between,
-        total_change_percent=(100 * (chi - first) / first.abs()).where(change.notna()),
-        moment_change_percent=100
-        * (moment - before["moment_ppm_mm3"])
-        / before["moment_ppm_mm3"].abs(),
-        exceeds_threshold=exceeds.where(change.notna()),
-    )
-
-
 MEASURES = (
     "chi_ppm_mean",
     "chi_ppm_sd",
@@ -250,3 +221,36 @@ MEASURES = (
     "moment_ppm_mm3",
     "r2star_per_s_mean",
 )
+
+
+def with_changes(table: pd.DataFrame, threshold_percent: float) -> pd.DataFrame:
+    """Return the table with the change of the mean susceptibility of each lesion.
+
+    Changes are since the scan before that has a value: ``change_percent`` of the mean,
+    ``contrast_change_percent`` of the mean less what is around, ``moment_change_percent`` of the
+    moment, and ``change_percent_per_year`` of the mean over the time between.
+    ``total_change_percent`` of the mean is since the first scan.  ``exceeds_threshold`` is missing
+    where nothing came before.
+    """
+    columns = [*MEASURES, "years"]
+    table = table.reindex(columns=[*dict.fromkeys([*table.columns, *columns])])
+    groups = table[table["chi_ppm_mean"].notna()].groupby("lesion", sort=False)
+    before, first = groups[columns].shift(), groups["chi_ppm_mean"].transform("first")
+    chi, chi_before = table["chi_ppm_mean"], before["chi_ppm_mean"]
+    change = _percent(chi, chi_before)
+    contrast = chi - table["chi_ppm_around"]
+    between = (table["years"] - before["years"]).where(lambda years: years > 0)
+    # a rise of exactly the threshold counts, whatever its last binary digit
+    exceeds = (change >= threshold_percent - 1e-9).astype(object)
+    return table.assign(
+        change_percent=change,
+        change_percent_per_year=change / between,
+        total_change_percent=_percent(chi, first).where(change.notna()),
+        contrast_change_percent=_percent(contrast, chi_before - before["chi_ppm_around"]),
+        moment_change_percent=_percent(table["moment_ppm_mm3"], before["moment_ppm_mm3"]),
+        exceeds_threshold=exceeds.where(change.notna()),
+    )
+
+
+def _percent(value: pd.Series, before: pd.Series) -> pd.Series:
+    return 100 * (value - before) / before.abs()

@@ -174,7 +174,8 @@ def test_the_threshold_counts_rises_from_scan_to_scan() -> None:
             "years": [0.0, 0.5, 2.5, 2.5],
         }
     )
-    found = with_changes(table, 6.0)
+    found = with_changes(table.assign(chi_ppm_around=[0.0, 0.03, 0.03, 0.03]), 6.0)
+    assert found["contrast_change_percent"].tolist()[1:3] == pytest.approx([0.0, 2.0])
     assert found["exceeds_threshold"].tolist()[1:] == [True, False, False]
     assert found["change_percent_per_year"].tolist()[1:3] == pytest.approx([12.0, 0.943396])
     assert np.isnan(found["change_percent_per_year"].iloc[3])  # no time between
