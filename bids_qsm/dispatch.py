@@ -7,19 +7,22 @@ process, started before, imports the processing.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bids_qsm.bids.dataset import check_output_dir, prepare_output_dir
 from bids_qsm.bids.derivatives import check_derivatives, given_files
-from bids_qsm.bids.inputs import Found, Series, find_series
+from bids_qsm.bids.inputs import Found, Refusal, Series, find_series
 from bids_qsm.bids.naming import (
     citations_folder,
+    entities_of,
     output_path,
     record_path,
     report_path,
@@ -29,6 +32,7 @@ from bids_qsm.bids.publishing import write_text
 from bids_qsm.errors import CommandLineError
 from bids_qsm.execution.environment import available_memory_gib, prepare_environment
 from bids_qsm.execution.local import Outcome, Unit, Worker, run_units
+from bids_qsm.execution.locks import alone, held, shared
 from bids_qsm.execution.steps import files_fingerprint, fingerprint
 from bids_qsm.job import work_dir
 from bids_qsm.report.record import (
@@ -74,15 +78,17 @@ def run(settings: Settings, worker: Worker | None = None) -> int:
         return 0
     _check_methods(settings, worker)
     prepare_output_dir(settings)
-    keys = {series.name: series_key(series, settings) for series in found.series}
+    found, keys = _with_keys(found, settings)
     finished = [s for s in found.series if _is_finished(s, keys[s.name], settings.output_dir)]
     waiting = [s for s in found.series if s not in finished]
-    outcomes = [] if settings.reports_only else _process(waiting, keys, settings, worker)
-    followed = [] if settings.reports_only else _track_lesions(found.series, settings)
-    made = {outcome.unit for outcome in (*outcomes, *followed)}
-    _write_pages(found.series, None if settings.reports_only else made, settings.output_dir)
-    if made or settings.reports_only:
-        _write_citations(settings.output_dir)
+    outcomes: list[Outcome] = []
+    followed: list[Outcome] = []
+    if not settings.reports_only:
+        with _sharing_work_dir(settings) as problems:
+            outcomes = _process(waiting, keys, settings, worker)
+            followed = _track_lesions(found.series, settings)
+            problems += [outcome for outcome in (*outcomes, *followed) if outcome.problem]
+    _write_pages(found.series, settings.output_dir, anew=settings.reports_only)
     status = _summary(found, finished, outcomes, settings)
     for outcome in followed:
         if outcome.problem:
@@ -141,10 +147,26 @@ def _methods_text(settings: Settings) -> str:
 
 
 def process(series: Series, settings: Settings, key: str, threads: int, tell: Tell) -> None:
-    """Process one series in a process of its own."""
-    from bids_qsm.participant import process_series
+    """Process one series in a process of its own, unless another run has done so meanwhile."""
+    with held(settings.output_dir, series.name, tell) as waited:
+        if waited and _is_finished(series, key, settings.output_dir):
+            return
+        from bids_qsm.participant import process_series
 
-    process_series(series, settings, key, threads, tell)
+        process_series(series, settings, key, threads, tell)
+
+
+def _with_keys(found: Found, settings: Settings) -> tuple[Found, dict[str, str]]:
+    """Return the fingerprint of each series; one whose files have vanished meanwhile is refused."""
+    keys, refused = {}, list(found.refused)
+    for series in found.series:
+        try:
+            keys[series.name] = series_key(series, settings)
+        except OSError as error:
+            sentence = f"{error.filename}: the file has vanished, or cannot be read any more."
+            refused.append(Refusal(series.subject, series.session, series.name, sentence))
+    left = tuple(series for series in found.series if series.name in keys)
+    return Found(left, tuple(sorted(refused, key=lambda refusal: refusal.name))), keys
 
 
 def series_key(series: Series, settings: Settings) -> str:
@@ -213,9 +235,28 @@ def _process(
             display.show(event)
             if isinstance(event, Outcome):
                 outcomes.append(event)
-    if settings.work_dir is None and not any(outcome.problem for outcome in outcomes):
-        shutil.rmtree(work_dir(settings), ignore_errors=True)
     return outcomes
+
+
+@contextlib.contextmanager
+def _sharing_work_dir(settings: Settings) -> Iterator[list[Outcome]]:
+    """Use the hidden work folder beside other runs; the last one removes it.
+
+    Yields
+    ------
+    list of Outcome
+        For what went wrong: the folder stays then, so that the next run need not start anew.
+    """
+    problems: list[Outcome] = []
+    if settings.work_dir is not None:
+        yield problems
+        return
+    with shared(settings.output_dir, "work"):
+        yield problems
+    if not problems:
+        with alone(settings.output_dir, "work") as is_last:
+            if is_last:
+                shutil.rmtree(work_dir(settings), ignore_errors=True)
 
 
 def track(
@@ -226,7 +267,8 @@ def track(
 
     from bids_qsm.tracking import track_subject
 
-    with scipy.fft.set_workers(threads):
+    unit = f"sub-{subject}_tracking"
+    with held(settings.output_dir, unit, tell), scipy.fft.set_workers(threads):
         track_subject(subject, names, settings, key, tell)
 
 
@@ -258,9 +300,6 @@ def _track_lesions(all_series: Sequence[Series], settings: Settings) -> list[Out
             display.show(event)
             if isinstance(event, Outcome):
                 outcomes.append(event)
-    if settings.work_dir is None and not any(outcome.problem for outcome in outcomes):
-        with contextlib.suppress(OSError):
-            work_dir(settings).rmdir()
     return outcomes
 
 
@@ -268,6 +307,10 @@ def _names_with_records(subject: str, asked: Collection[str], output_dir: Path) 
     """Return the subject's series, of this run and of others before; 2 comes before 10."""
     logs = (output_dir / "logs").glob(f"sub-{subject}_*record.json")
     names = {path.name.removesuffix("_record.json") for path in logs} | set(asked)
+    return _in_order(names)
+
+
+def _in_order(names: Collection[str]) -> list[str]:
     return sorted(names, key=lambda name: [p.zfill(12) for p in re.split(r"(\d+)", name)])
 
 
@@ -315,24 +358,67 @@ def _record(name: str, output_dir: Path) -> SeriesRecord | None:
         return None  # of another version: the series is processed again
 
 
-def _write_pages(
-    all_series: Sequence[Series], made: Collection[str] | None, output_dir: Path
-) -> None:
-    """Write the page of each subject of which a series was ``made``, or that has none yet."""
+def _write_pages(all_series: Sequence[Series], output_dir: Path, *, anew: bool) -> None:
+    """Write the page of each subject that is not made from its records as they are now.
+
+    What a subject's page shows are all of its series, also those of other runs.  The methods texts
+    of the dataset are written before: a killed run leaves a page to be written, and then they are
+    written again too.
+    """
+    names: dict[str, set[str]] = {series.subject: set() for series in all_series}
+    for path in (output_dir / "logs").glob("sub-*_record.json"):  # once: it may be a large folder
+        name = path.name.removesuffix("_record.json")
+        names.get(entities_of(name)["sub"], set()).add(name)
+    old = []
+    for subject, done in sorted(names.items()):
+        records = _records(subject, done, output_dir)
+        if records and (anew or not _is_page_of(subject, records, output_dir)):
+            old.append(subject)
+    if not old:
+        return
+    with held(output_dir, "citations"):
+        _write_citations(output_dir)
     from bids_qsm.report.pages import subject_page
 
-    for subject in sorted({series.subject for series in all_series}):
-        of_subject = [series for series in all_series if series.subject == subject]
-        units = {f"sub-{subject}_tracking", *(series.name for series in of_subject)}
-        is_new = made is None or bool(units & set(made))
-        if not is_new and (output_dir / report_path(subject)).exists():
-            continue
-        records = [_record(series.name, output_dir) for series in of_subject]
-        done = [record for record in records if record is not None]
-        if done:
-            across = _subject_record(subject, output_dir)
-            page = subject_page(subject, done, output_dir, [across] if across else [])
-            write_text(output_dir / report_path(subject), page)
+    for subject in old:
+        with held(output_dir, f"sub-{subject}_page"):  # two runs: the later one sees both records
+            done = _names_with_records(subject, (), output_dir)
+            records = _records(subject, done, output_dir)
+            series_records = [one for one in records if isinstance(one, SeriesRecord)]
+            across = [one for one in records if isinstance(one, SubjectRecord)]
+            if series_records:
+                page = subject_page(subject, series_records, output_dir, across)
+                page += _made_from(records)
+                write_text(output_dir / report_path(subject), page)
+
+
+def _records(
+    subject: str, names: Collection[str], output_dir: Path
+) -> list[SeriesRecord | SubjectRecord]:
+    """Return the records of a subject: of its series, in order, and of all of them together."""
+    records = [
+        *(_record(name, output_dir) for name in _in_order(names)),
+        _subject_record(subject, output_dir),
+    ]
+    return [record for record in records if record is not None]
+
+
+def _is_page_of(
+    subject: str, records: Sequence[SeriesRecord | SubjectRecord], output_dir: Path
+) -> bool:
+    """Return whether the subject's page is made from these records."""
+    end = _made_from(records).encode()
+    try:
+        with (output_dir / report_path(subject)).open("rb") as page:
+            page.seek(-len(end), os.SEEK_END)
+            return page.read() == end
+    except OSError:
+        return False
+
+
+def _made_from(records: Sequence[SeriesRecord | SubjectRecord]) -> str:
+    """Return the last line of a page: no clock is needed to see that it is old."""
+    return f"<!-- made from {fingerprint([dataclasses.asdict(record) for record in records])} -->\n"
 
 
 def _write_citations(output_dir: Path) -> None:

@@ -20,7 +20,14 @@ from bids_qsm.bids.naming import (
     ignored_names,
     sidecar_path,
 )
-from bids_qsm.bids.publishing import encode_json, encode_table, unwritable, write_text
+from bids_qsm.bids.publishing import (
+    check_links,
+    encode_json,
+    encode_table,
+    remove_partial,
+    unwritable,
+    write_text,
+)
 from bids_qsm.errors import CommandLineError, UnwritableOutputError
 from bids_qsm.settings import TEMPLATE, Settings, changed_from_preset
 
@@ -47,6 +54,7 @@ def check_output_dir(settings: Settings) -> None:
     UnwritableOutputError
         If another pipeline's dataset is in it.
     """
+    _check_links(settings.output_dir)
     if settings.output_dir.resolve() == settings.bids_dir.resolve():
         raise CommandLineError(
             f"{settings.output_dir}: the output folder must not be the input folder; "
@@ -69,6 +77,17 @@ def check_output_dir(settings: Settings) -> None:
         )
 
 
+def _check_links(output_dir: Path) -> None:
+    """Refuse folders in the output folder that are links, which may lead out of it."""
+    try:
+        entries = list(os.scandir(output_dir))
+    except OSError:  # there is none yet, or it will be said that it cannot be written
+        return
+    for entry in entries:
+        if entry.is_symlink() and entry.is_dir():
+            check_links(output_dir, output_dir / entry.name / "any")
+
+
 def prepare_output_dir(settings: Settings) -> None:
     """Make the output folder a BIDS derivative dataset.
 
@@ -85,6 +104,8 @@ def prepare_output_dir(settings: Settings) -> None:
     write_text(folder / ".bidsignore", "\n".join(ignored_names()) + "\n")
     write_text(folder / "README.md", readme)
     write_text(folder / "CITATION.md", _text("CITATION.md").format(**words))
+    remove_partial(folder)
+    remove_partial(folder / "logs")
 
 
 def write_atlas(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import secrets
 import shutil
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +20,9 @@ from bids_qsm.images import Image, encode_image
 
 if TYPE_CHECKING:  # the run's own process writes no table
     import pandas as pd
+
+_PARTIAL = ".partial"
+_A_DAY_S = 24 * 3600.0
 
 
 class Staging:
@@ -112,6 +115,7 @@ class Staging:
         published = _in_order(self._staged())
         for relative in published:
             target = self.output_dir / relative
+            check_links(self.output_dir, target)
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 (self.folder / relative).replace(target)
@@ -121,7 +125,48 @@ class Staging:
 
 
 def _in_order(paths: Iterable[Path]) -> list[Path]:
-    return sorted(paths, key=lambda path: (path.suffix == ".json", path.as_posix()))
+    """Return data first, then sidecars, and last the record that makes the unit done."""
+    return sorted(
+        paths, key=lambda path: (path.suffix == ".json", path.parts[0] == "logs", path.as_posix())
+    )
+
+
+def withdraw(output_dir: Path, record: Path, folder: str) -> None:
+    """Remove a unit's earlier outputs, so that they are never mixed with new ones.
+
+    Parameters
+    ----------
+    output_dir : Path
+    record : Path
+        Of the unit, below the output folder; it lists the outputs, and goes last.
+    folder : str
+        The only folder of the output folder in which outputs may lie, such as ``sub-01``.
+
+    Raises
+    ------
+    UnwritableOutputError
+    """
+    path = output_dir / record
+    try:
+        outputs = json.loads(path.read_text(encoding="utf-8"))["outputs"]
+        listed = [Path(text) for text in outputs if isinstance(text, str)]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        listed = []
+    for relative in listed:
+        # what is listed elsewhere was not written by us
+        if relative.parts[:1] == (folder,) and ".." not in relative.parts:
+            check_links(output_dir, output_dir / relative)
+            _unlink(output_dir / relative)
+    _unlink(path)
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -136,7 +181,8 @@ def write_bytes(path: Path, content: bytes) -> None:
     ------
     UnwritableOutputError
     """
-    hidden = path.with_name(f".{path.name}.{os.getpid()}")
+    # no other process has this name, also not one of another container with the same number
+    hidden = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}{_PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         hidden.write_bytes(content)
@@ -145,6 +191,34 @@ def write_bytes(path: Path, content: bytes) -> None:
         with suppress(OSError):
             hidden.unlink(missing_ok=True)
         raise unwritable(path, error) from error
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what killed runs left of files in a folder, a day after.
+
+    Must be called after a file has been written there, whose time is that of the file system.
+    """
+    with suppress(OSError):
+        found = [(path, path.lstat().st_mtime) for path in folder.iterdir()]
+        now = max((time for _, time in found), default=0.0)
+        for path, time in found:
+            if path.name.startswith(".") and path.suffix == _PARTIAL and time < now - _A_DAY_S:
+                path.unlink(missing_ok=True)
+
+
+def check_links(output_dir: Path, path: Path) -> None:
+    """Refuse to write below a folder that is a link: it may lead out of the output folder.
+
+    Raises
+    ------
+    UnwritableOutputError
+    """
+    for folder in path.relative_to(output_dir).parents:
+        if (output_dir / folder).is_symlink() and folder != Path():
+            raise UnwritableOutputError(
+                f"{output_dir / folder}: this is a link, through which nothing is written; "
+                "replace it by a folder, or give another output folder."
+            )
 
 
 def encode_json(fields: Mapping[str, Any]) -> str:

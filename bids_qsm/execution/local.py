@@ -7,9 +7,13 @@ and a killed process harms no other unit.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import multiprocessing
+import os
 import resource
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -181,6 +185,7 @@ def _child(
     units: Connection,
     sender: Connection,
 ) -> None:
+    _end_with_parent()
     try:
         if prepare is not None:
             try:
@@ -203,11 +208,37 @@ def _child(
     except MemoryError:
         problem = "the memory ran out: allow more with --mem-gb, or run fewer at once (--nprocs)."
         details = traceback.format_exc()
+    except OSError as error:
+        problem = _sentence(error)
+        details = traceback.format_exc()
     except Exception as error:  # the last resort of a whole unit: others must go on
         problem = f"a fault in the program ({type(error).__name__}: {error})."
         details = traceback.format_exc()
     seconds = time.perf_counter() - started
     sender.send(Outcome(unit.name, problem, details, seconds, peak_memory_mib()))
+
+
+def _end_with_parent() -> None:
+    """Let this process die when the run that started it has died: nobody waits for its work."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _sentence(error: OSError) -> str:
+    """Return what the system refused, for the user."""
+    where = f"{error.filename}: " if error.filename else ""
+    if isinstance(error, FileNotFoundError):
+        return f"{where}there is no such file: it was there before, and has vanished."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{where}it cannot be written ({error.strerror}): free some space, and run again."
+    return f"{where}the system refused it ({error.strerror or error})."
 
 
 def peak_memory_mib() -> float:

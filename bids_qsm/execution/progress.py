@@ -45,6 +45,7 @@ class Display:
         )
         self._total = self._progress.add_task("series", total=n_units, step="")
         self._tasks: dict[str, int] = {}
+        self._log_failed = False
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -103,6 +104,14 @@ class Display:
         return self._log_dir / f"{unit}_log.txt"
 
     def _log(self, unit: str, text: str) -> None:
-        self._log_dir.mkdir(parents=True, exist_ok=True)
-        with self._log_path(unit).open("a", encoding="utf-8") as handle:
-            handle.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
+        path = self._log_path(unit)
+        try:
+            self._log_dir.mkdir(parents=True, exist_ok=True)
+            if path.is_symlink():  # it may lead anywhere
+                path.unlink()
+            with path.open("a", encoding="utf-8", errors="backslashreplace") as handle:
+                handle.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
+        except OSError as error:  # a log is no reason to end the run
+            if not self._log_failed:
+                self._log_failed = True
+                self._say(f"{path}: the log cannot be written ({error.strerror}).")

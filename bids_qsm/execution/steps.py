@@ -16,6 +16,7 @@ import json
 import shutil
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
+
+from bids_qsm.errors import UnwritableOutputError
 
 Result = TypeVar("Result")
 _RESULT = "result.npz"
@@ -88,10 +91,12 @@ class Steps:
         reused = result is not None
         if result is None:
             self.tell(name)
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            with _writing(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
             result = compute(folder)
-            _write_result(folder / _RESULT, result)
+            with _writing(folder):
+                _write_result(folder / _RESULT, result)
         self.timings.append(Timing(name, time.perf_counter() - started, reused))
         return result
 
@@ -102,6 +107,18 @@ class Steps:
     def seconds(self, name: str) -> float:
         """Return how long a step took."""
         return next(t.seconds for t in self.timings if t.name == name)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say in a sentence that the work folder is full or cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UnwritableOutputError(
+            f"{folder}: intermediate results cannot be written ({error.strerror or error}); check "
+            "free space and permissions of the work folder, or give another with --work-dir."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -162,7 +179,7 @@ def _read_result(path: Path, result_type: type[Result]) -> Result | None:
         return _built(result_type, fields)
     except FileNotFoundError:
         return None
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error):
         return None  # damaged on disk: the step is simply run again
 
 

@@ -47,7 +47,7 @@ def test_released_before_the_end(tmp_path, image):
         staging.release()
         np.testing.assert_array_equal(load_image(tmp_path / CHI).data, image.data)
         staging.write(Path("logs/a.json"), "{}")
-        assert [path.name for path in staging.files()] == [CHI.name, "a.json", "sub-01_Chimap.json"]
+        assert [path.name for path in staging.files()] == [CHI.name, "sub-01_Chimap.json", "a.json"]
         assert not (tmp_path / "logs").exists()
     assert (tmp_path / "logs/a.json").exists()
 
