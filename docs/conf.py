@@ -36,6 +36,8 @@ python_maximum_signature_line_length = 88
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 
+smartquotes = False  # headings show words of settings files
+
 html_theme = "furo"
 html_title = f"bids-qsm {__version__}"
 html_static_path = ["_static"]
