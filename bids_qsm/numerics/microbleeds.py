@@ -56,6 +56,11 @@ _SADDLE_ROUNDS = 6
 _SHADOW_MM, _SHADOW_SHARE = 4.0, 0.2
 _NOTCH_MM, _LEAST_DEPTH_MM = 14.0, 1.9
 _LARGEST_MOMENT_PPM_MM3 = 600.0
+_COEFFICIENTS = {1: (-1.62, -9.40, 3.25, 1.82, 0.0), -1: (-4.55, -4.50, 5.40, 0.88, -4.77)}
+"""Of the confidence, by sign: constant, saddle, share of the field explained, strength, edge.
+
+Logistic regressions over the candidates of simulated heads (five of this phantom's, and for
+diamagnetic ones two of another simulator's); ``tests/benchmarks/microbleeds.py`` judges them."""
 _FACES = ndimage.generate_binary_structure(3, 1)
 _CORNERS = ndimage.generate_binary_structure(3, 3)
 
@@ -278,22 +283,21 @@ def _voids(total_ppm: Float32, local: FieldMap) -> list[_Candidate]:
 def _believed(candidate: _Candidate) -> _Candidate:
     """Return the candidate with its confidence.
 
-    The coefficients are those of a logistic regression over the candidates of five simulated
-    heads (see ``tests/benchmarks/microbleeds.py``), but for two: what fills a nucleus must stand
-    out by 0.35 ppm, and a void at the edge is told by the field that it explains alone.
+    For a void at the edge the field that it explains decides alone; and what fills a nucleus must
+    stand out of it by 0.35 ppm.
     """
     explained = min(max(candidate.dipole.explained, 0.0), 1.0)
     if candidate.at_edge:
         logit = (explained - 0.55) / 0.07
     else:
+        constant, saddle, field, strength, edge = _COEFFICIENTS[candidate.sign]
         logit = (
-            -1.62
-            - 9.40 * candidate.saddle
-            + 3.25 * explained
-            + 1.82 * math.log2(candidate.strength_ppm / 0.03)
+            constant
+            + saddle * candidate.saddle
+            + field * explained
+            + strength * math.log2(candidate.strength_ppm / 0.03)
+            + edge * math.exp(-candidate.edge_mm / 5)
         )
-        if candidate.sign < 0:
-            logit -= 4.14 * math.exp(-candidate.edge_mm / 4)
         logit -= 8.0 * candidate.in_nucleus * max(0.0, 1.0 - candidate.peak_ppm / 0.35)
     return replace(candidate, confidence=1 / (1 + math.exp(-min(max(logit, -30.0), 30.0))))
 
