@@ -19,6 +19,8 @@ from bids_qsm.report.group_style import (
 )
 
 MOST_LESIONS = 12
+LEAST_COLUMNS = 4
+"""Slices of fewer sessions are not drawn larger."""
 FLAG = "#D55E00"
 CHI_PPM = (-0.1, 0.6)
 
@@ -82,10 +84,12 @@ def lesion_slices(
     lesions : sequence of int
     sessions : sequence of str
     """
-    n_rows, n_columns = len(lesions), len(sessions)
-    width = min(WIDTH_IN, 1.5 * n_columns + 0.7)
-    figure = Figure(figsize=(width, n_rows * width / (n_columns + 0.4) + 0.3), layout="constrained")
+    n_rows, n_columns = len(lesions), max(len(sessions), LEAST_COLUMNS)
+    height = n_rows * WIDTH_IN / (n_columns + 0.3) + 0.3
+    figure = Figure(figsize=(WIDTH_IN, height), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, squeeze=False)
+    for unused in axes[:, len(sessions) :].ravel():
+        unused.set_axis_off()
     for row, lesion in enumerate(lesions):
         for column, session in enumerate(sessions):
             ax = axes[row][column]
