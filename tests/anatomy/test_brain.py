@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_qsm.anatomy.brain import prepare_t1w, remove_receive_field
+from bids_qsm.anatomy.brain import PreparedT1w, prepare_t1w, remove_receive_field
 from bids_qsm.anatomy.grids import on_grid
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.images import Image
@@ -19,10 +19,19 @@ def brain_truth(template_3mm: Image) -> np.ndarray:
     return ndimage.binary_fill_holes(template_3mm.data > 0)
 
 
-def test_brain_of_a_moved_head(whole_head, template_3mm, brain_truth, rigid_matrix):
+@pytest.fixture(scope="module")
+def moved(whole_head, rigid_matrix) -> tuple[Image, np.ndarray]:
     truth = rigid_matrix((8, -4, 10), (12.0, -7.0, 20.0))
-    moved = Image(whole_head.data, truth @ whole_head.affine)
-    prepared = prepare_t1w(moved, template_3mm)
+    return Image(whole_head.data, truth @ whole_head.affine), truth
+
+
+@pytest.fixture(scope="module")
+def prepared(moved, template_3mm) -> PreparedT1w:
+    return prepare_t1w(moved[0], template_3mm)
+
+
+def test_brain_of_a_moved_head(prepared, moved, brain_truth):
+    truth = moved[1]
     assert dice(prepared.brain.data, brain_truth) > 0.94
     assert prepared.warnings == ()
     assert prepared.image.data.dtype == np.float32 and prepared.brain.data.dtype == bool
@@ -72,11 +81,11 @@ def test_doubtful_volume_is_said(whole_head, template_3mm):
     assert "unusual volume" in warnings
 
 
-def test_mask_does_not_depend_on_the_order_of_the_axes(whole_head, template_3mm):
+def test_mask_does_not_depend_on_the_order_of_the_axes(prepared, moved, template_3mm):
     """The same head stored with flipped axes gives the same brain."""
+    head = moved[0]
     flip = np.diag([-1.0, 1.0, 1.0, 1.0])
-    flip[0, 3] = whole_head.shape[0] - 1
-    flipped = Image(np.ascontiguousarray(whole_head.data[::-1]), whole_head.affine @ flip)
-    straight = prepare_t1w(whole_head, template_3mm).brain
-    back = on_grid(prepare_t1w(flipped, template_3mm).brain, whole_head, order=0)
-    assert dice(straight.data, back.data) > 0.985
+    flip[0, 3] = head.shape[0] - 1
+    flipped = Image(np.ascontiguousarray(head.data[::-1]), head.affine @ flip)
+    back = on_grid(prepare_t1w(flipped, template_3mm).brain, head, order=0)
+    assert dice(prepared.brain.data, back.data) > 0.985
