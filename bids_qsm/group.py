@@ -21,7 +21,12 @@ from bids_qsm.analyses.cohort import Cohort, select
 from bids_qsm.analyses.result import Result
 from bids_qsm.anatomy.atlases import Atlas, load_atlas
 from bids_qsm.bids.dataset import check_output_dir
-from bids_qsm.bids.naming import group_folder, group_report_path, group_table_path
+from bids_qsm.bids.naming import (
+    GROUP_FOLDER,
+    group_folder,
+    group_report_path,
+    group_table_path,
+)
 from bids_qsm.bids.publishing import encode_json, encode_table, unwritable, write_bytes, write_text
 from bids_qsm.bids.sidecars import (
     MORPHOMETRY_COLUMNS,
@@ -34,6 +39,7 @@ from bids_qsm.gathering import Gathered, gather
 from bids_qsm.images import encode_image
 from bids_qsm.models import Analysis, default_analyses, read_models
 from bids_qsm.quality import QualityFound, write_quality
+from bids_qsm.report.citations import Part, citation_files
 from bids_qsm.report.group_page import FigureView, PageText, Section, TableView, group_page
 from bids_qsm.report.group_references import GROUP_REFERENCES
 from bids_qsm.report.references import REFERENCES
@@ -97,6 +103,9 @@ def run(settings: Settings) -> int:
     references = {**REFERENCES, **GROUP_REFERENCES}
     sections = [values, *(section for section, _ in done)]
     write_text(page, group_page(sections, text, references=references))
+    cited = citation_files([Part("", methods)], title="Group analyses", references=references)
+    for name, content in cited.items():
+        write_text(settings.output_dir / GROUP_FOLDER / name, content)
     for failure in failures:
         _say(f"FAILED {failure.name}: {failure.sentence}")
     _say(f"Report: {page}")
