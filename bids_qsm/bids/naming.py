@@ -265,6 +265,7 @@ OUTPUTS: Mapping[str, Output] = {
         "CT on the T1w image's grid; -1024 beyond its field of view.",
         units="HU",
         spaces=("T1w",),
+        skull_stripped=False,
         steps=("ct",),
         in_schema=False,
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ CORE_SHARE, MOST_CORE_HU = 0.6, 2000.0
 """Of the brightest metal: what is brighter is the core of the artefact."""
 BLOCK_MM, BLOCKS, MOST_FILLED = 3.0, 5, 0.15
 """Cubes of so many blocks, and the share of them that may be metal: more is bone, or a clip."""
-RIM_MM, MOST_IN_RIM = (3.5, 6.0), 0.3
+RIM_MM, MOST_IN_RIM = (3.5, 6.0), 0.16
 LEAST_FILLED = 0.75
 MOST_LEADS, MOST_TRIALS = 8, 16
 CLEARLY_WORSE = 1.15
@@ -122,24 +122,36 @@ def find_leads(
     if not bright.size:
         return ()
     core_hu = min(CORE_SHARE * float(np.percentile(bright, 99)), MOST_CORE_HU)
-    voxels = voxels[bright > core_hu] + [span.start for span in box]
-    left = np.einsum("ij,nj->ni", affine[:3, :3], voxels) + affine[:3, 3]
-    gap_mm = 1.5 * max(float(voxel_mm.max()), 1.3)
+    places = voxels + [span.start for span in box]
+    points = np.einsum("ij,nj->ni", affine[:3, :3], places) + affine[:3, 3]
     leads: list[Lead] = []
-    for _ in range(MOST_TRIALS):
-        curve = longest_curve(left, least_length_mm, gap_mm)
-        if curve is None or len(leads) == MOST_LEADS:
+    # cores of leads that touch lie apart; where wires are too faint for that, all metal is taken
+    for least_hu in (core_hu, threshold_hu):
+        for curve in _curves(points[bright > least_hu], least_length_mm, voxel_mm):
+            lead = _lead(hu, affine, region, curve, threshold_hu, known)
+            if lead is not None and lead.length_mm >= least_length_mm:
+                leads.append(lead)
+            if len(leads) == MOST_LEADS:
+                break
+        if leads:
             break
-        along, across = curve.parts(left)
-        inside = (along >= curve.first - 3) & (along <= curve.last + 3)
-        taken = inside & ((across**2).sum(axis=1) < TAKEN_MM**2)
-        if not taken.any():
-            break
-        left = left[~taken]
-        lead = _lead(hu, affine, region, curve, threshold_hu, known)
-        if lead is not None and lead.length_mm >= least_length_mm:
-            leads.append(lead)
     return tuple(sorted(leads, key=lambda lead: -lead.length_mm))
+
+
+def _curves(points: Float, least_length_mm: float, voxel_mm: Float) -> Iterator[Curve]:
+    """Yield curves through points, the longest first, each without the points of those before."""
+    gap_mm = 1.5 * max(float(voxel_mm.max()), 1.3)
+    for _ in range(MOST_TRIALS):
+        curve = longest_curve(points, least_length_mm, gap_mm)
+        if curve is None:
+            return
+        along, across = curve.parts(points)
+        taken = (along >= curve.first - 3) & (along <= curve.last + 3)
+        taken &= (across**2).sum(axis=1) < TAKEN_MM**2
+        if not taken.any():
+            return
+        points = points[~taken]
+        yield curve
 
 
 METHODS: Methods = {"artefact": find_leads}
