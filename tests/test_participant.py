@@ -357,7 +357,7 @@ def test_sphere_of_known_susceptibility_through_the_whole_chain(tmp_path, backgr
 
 @pytest.fixture(scope="module")
 def with_extra_steps(tmp_path_factory) -> Path:
-    """Two series with all further steps, the second of them with an R2 map."""
+    """Two series with all further steps, the second of them with an R2 map and a lesion."""
     folder = tmp_path_factory.mktemp("extra")
     bids, maps = new_dataset(folder / "bids"), folder / "r2maps" / "sub-bb" / "anat"
     copy_subject(bids, "aa")
@@ -365,11 +365,17 @@ def with_extra_steps(tmp_path_factory) -> Path:
     maps.mkdir(parents=True)
     r2 = magnitude.like(np.full(magnitude.shape, 12, np.float32))
     (maps / "sub-bb_R2map.nii.gz").write_bytes(encode_image(r2))
+    lesion = np.zeros(magnitude.shape, np.uint8)
+    lesion[tuple(slice(n // 2 - 2, n // 2 + 2) for n in lesion.shape)] = 1
+    path = folder / "lesions" / "sub-bb_label-lesion_mask.nii.gz"
+    path.parent.mkdir()
+    path.write_bytes(encode_image(magnitude.like(lesion)))
     words = (
         "--with",
-        "swi,separation,uncertainty",
+        "swi,separation,uncertainty,lesion-tracking",
         "-d",
         f"r2map={folder / 'r2maps'}",
+        f"tracked-lesions={folder / 'lesions'}",
         "--preset",
         "consensus",
     )
@@ -403,6 +409,14 @@ def test_further_steps_give_their_outputs(with_extra_steps) -> None:
         assert not maps["minIP"][~brain].any()
         for what in ("paramagnetic", "diamagnetic", "chisd", "swi", "minip"):
             assert (out / f"sub-{name}" / "figures" / f"sub-{name}_desc-{what}.png").exists()
+    table = pd.read_csv(anat / "sub-bb_desc-tracking_stats.tsv", sep="\t")
+    assert table[["lesion", "state", "reference"]].to_numpy().tolist() == [
+        [1, "found", "whole brain"]
+    ]
+    page = (out / "sub-bb.html").read_text()
+    assert "There is one session alone" in page and "Course of each lesion" in page
+    assert "nothing to follow" not in page
+    assert "there is nothing to follow" in (out / "sub-aa.html").read_text()
     fields = json.loads((anat / "sub-bb_desc-diamagnetic_Chimap.json").read_text())
     assert fields["EstimationParameters"]["separation"]["iterations"] == 20
     assert "separation: r2prime" in fields["EstimationAlgorithm"]
