@@ -372,7 +372,7 @@ def with_extra_steps(tmp_path_factory) -> Path:
     path.write_bytes(encode_image(magnitude.like(lesion)))
     words = (
         "--with",
-        "swi,separation,uncertainty,lesion-tracking",
+        "swi,separation,uncertainty,lesion-tracking,microbleeds",
         "-d",
         f"r2map={folder / 'r2maps'}",
         f"tracked-lesions={folder / 'lesions'}",
@@ -417,6 +417,11 @@ def test_further_steps_give_their_outputs(with_extra_steps) -> None:
     assert "There is one session alone" in page and "Course of each lesion" in page
     assert "nothing to follow" not in page
     assert "there is nothing to follow" in (out / "sub-aa.html").read_text()
+    labels = load_image(anat / "sub-bb_desc-microbleeds_dseg.nii.gz").data
+    table = (anat / "sub-bb_desc-microbleeds_stats.tsv").read_text().splitlines()
+    assert table[0].startswith("index\tkind\tconfidence") and len(table) - 1 == labels.max()
+    fields = json.loads((anat / "sub-bb_desc-microbleeds_dseg.json").read_text())
+    assert "microbleeds: compact-sources" in fields["EstimationAlgorithm"]
     fields = json.loads((anat / "sub-bb_desc-diamagnetic_Chimap.json").read_text())
     assert fields["EstimationParameters"]["separation"]["iterations"] == 20
     assert "separation: r2prime" in fields["EstimationAlgorithm"]
