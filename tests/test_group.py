@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -232,9 +233,13 @@ def test_a_fault_of_the_program_stops_its_analysis_alone(tiny: Tiny, capsys, mon
 @pytest.mark.usefixtures("small")
 def test_default_analyses_say_what_they_assume(tiny: Tiny) -> None:
     assert run(tiny, "--rescan", "1", "ses-2", models="") == 0
-    assert {p.name for p in (tiny.out / "group").iterdir()} == {
+    assert {p.name for p in (tiny.out / "group").iterdir() if p.is_dir()} == {
         "regions-by-group", "voxels-by-group", "reliability",
     }  # fmt: skip
+    cited = (tiny.out / "group/CITATION.tex").read_text()
+    assert "Group analyses" in cited
+    for key in re.findall(r"\\cite\{(\w+)", cited):
+        assert f"@article{{{key}," in (tiny.out / "group/CITATION.bib").read_text()
     page = html.unescape((tiny.out / "group.html").read_text())
     assert "has two levels (control, patient)" in page
     assert "adjusted for age and sex" in page
@@ -249,7 +254,8 @@ def test_without_maps_structures_alone_are_compared(tiny: Tiny) -> None:
         record["outputs"] = [name for name in record["outputs"] if "_space-" not in name]
         path.write_text(json.dumps(record))
     assert run(tiny, models="") == 0
-    assert {p.name for p in (tiny.out / "group").iterdir()} == {"regions-by-group"}
+    made = {p.name for p in (tiny.out / "group").iterdir() if p.is_dir()}
+    assert made == {"regions-by-group"}
     page = html.unescape((tiny.out / "group.html").read_text())
     assert "There are no maps in the atlas' space" in page
 
