@@ -239,8 +239,8 @@ def test_finished_subjects_are_not_run_again_and_vanished_ones_are(
     pages = [again / f"sub-{label}.html" for label in ("aa", "zz")]
     written = [page.stat().st_mtime_ns for page in pages]
     run_here(bids, again, "--participant-label", "aa", "sub-zz")
-    assert [page.stat().st_mtime_ns for page in pages][0] == written[0]
-    assert [page.stat().st_mtime_ns for page in pages][1] != written[1]
+    same = [page.stat().st_mtime_ns == ns for page, ns in zip(pages, written, strict=True)]
+    assert same == [True, False]
     said = capsys.readouterr().out
     assert "1 processed, 1 already done" in said
     assert chi.read_bytes() == before
