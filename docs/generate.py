@@ -54,7 +54,8 @@ STEPS = {
     "trajectories": "What lies along the lines of `-d trajectories=PATH`; only with `--with dbs`. "
     "The random numbers follow `--random-seed`.",
     "paramagnetic": "Strongly paramagnetic lesions such as cavernous malformations; only with "
-    "`--with lesion-tracking`. Lesions that are given (`-d tracked-lesions=PATH`) take their place.",
+    "`--with lesion-tracking`. Lesions that are given (`-d tracked-lesions=PATH`) take their "
+    "place.",
     "tracking": "The lesions of all sessions of a subject, measured in the same region; only with "
     "`--with lesion-tracking`.",
     "microbleeds": "Microbleeds and calcifications, with their total susceptibility; only with "
