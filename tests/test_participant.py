@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -255,6 +256,24 @@ def test_reports_are_made_anew_from_what_is_there(with_bad_subjects, tmp_path) -
     page.unlink()
     assert run(bids, again, "--participant-label", "aa", "--reports-only") == 0
     assert page.read_text() == before
+    cited = {path.name: path.read_text() for path in (again / "logs").glob("CITATION.*")}
+    assert set(cited) == {f"CITATION.{kind}" for kind in ("md", "html", "tex", "bib")}
+    assert "ROMEO" in cited["CITATION.md"] and "@article{dymerska2021," in cited["CITATION.bib"]
+
+
+def test_the_record_says_what_was_read_and_what_it_took(with_bad_subjects) -> None:
+    bids, out, _, _ = with_bad_subjects
+    record = record_from_json((out / "logs" / "sub-aa_record.json").read_text())
+    assert record.run.inputs
+    for file in record.run.inputs:
+        content = (bids / file.name.removeprefix("bids:raw:")).read_bytes()
+        assert file.sha256 == hashlib.sha256(content).hexdigest()
+    assert record.run.settings["processing"]["preset"] == "default"
+    # the marks of memory rise from step to step up to that of the run
+    peaks = [step.peak_mib for step in record.steps]
+    assert 0 < peaks[0] <= peaks[-1] <= record.peak_mib
+    assert peaks == sorted(peaks)
+    assert str(bids) not in (out / "logs" / "sub-aa_record.json").read_text()
 
 
 @pytest.fixture(scope="module")
