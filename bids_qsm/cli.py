@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_qsm import __version__
-from bids_qsm.errors import BidsQsmError, CommandLineError
+from bids_qsm.errors import BidsQsmError, CommandLineError, printable
 from bids_qsm.execution.environment import available_cpus, prepare_environment
 from bids_qsm.execution.local import start_worker
 from bids_qsm.presets import PRESETS
@@ -372,7 +372,8 @@ def main(words: Sequence[str] | None = None) -> int:
             return run(settings)
         return _run_participants(settings)
     except BidsQsmError as error:
-        print(f"bids-qsm: {error}", file=sys.stderr)  # noqa: T201 - the shell's own words
+        said = "\n".join(printable(line) for line in str(error).split("\n"))
+        print(f"bids-qsm: {said}", file=sys.stderr)  # noqa: T201 - the shell's own words
         return error.exit_status
     except KeyboardInterrupt:
         print("bids-qsm: interrupted.", file=sys.stderr)  # noqa: T201

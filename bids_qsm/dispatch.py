@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import re
 import shutil
@@ -29,7 +30,7 @@ from bids_qsm.bids.naming import (
     tracking_record_path,
 )
 from bids_qsm.bids.publishing import write_text
-from bids_qsm.errors import CommandLineError
+from bids_qsm.errors import CommandLineError, printable
 from bids_qsm.execution.environment import available_memory_gib, prepare_environment
 from bids_qsm.execution.local import Outcome, Unit, Worker, run_units
 from bids_qsm.execution.locks import alone, held, shared
@@ -92,7 +93,7 @@ def run(settings: Settings, worker: Worker | None = None) -> int:
     status = _summary(found, finished, outcomes, settings)
     for outcome in followed:
         if outcome.problem:
-            _say(f"FAILED {outcome.unit}: {outcome.problem}")
+            _say(printable(f"FAILED {outcome.unit}: {outcome.problem}"))
     return 1 if any(outcome.problem for outcome in followed) else status
 
 
@@ -159,7 +160,15 @@ def process(series: Series, settings: Settings, key: str, threads: int, tell: Te
 def _with_keys(found: Found, settings: Settings) -> tuple[Found, dict[str, str]]:
     """Return the fingerprint of each series; one whose files have vanished meanwhile is refused."""
     keys, refused = {}, list(found.refused)
+    limit_gib = settings.mem_gb or math.inf
     for series in found.series:
+        if images_gib(series) > limit_gib:
+            sentence = (
+                f"{series.files[0]}: the images of the series take {images_gib(series):.3g} GiB, "
+                f"more than --mem-gb {limit_gib:g} allows."
+            )
+            refused.append(Refusal(series.subject, series.session, series.name, sentence))
+            continue
         try:
             keys[series.name] = series_key(series, settings)
         except OSError as error:
@@ -200,6 +209,12 @@ def planned_workers(series: Sequence[Series], settings: Settings) -> Plan:
     most = min(len(series), by_memory, settings.nprocs)
     threads = settings.omp_nthreads or max(1, settings.nprocs // most)
     return Plan(max(1, min(most, settings.nprocs // threads)), threads)
+
+
+def images_gib(series: Series) -> float:
+    """Return the memory of the images alone, without which nothing can be done."""
+    n_parts = 1 if series.form == "magnitude" else 2
+    return math.prod(series.shape) * 4 * n_parts * len(series.te_s) / 2**30
 
 
 def needed_memory_gib(series: Series) -> float:
@@ -454,7 +469,7 @@ def _dry_run(found: Found, settings: Settings) -> str:
     if found.series:
         plan = planned_workers(found.series, settings)
         lines.append(f"{plan.workers} at a time, {plan.threads} threads each")
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _described(series: Series) -> str:
@@ -469,9 +484,9 @@ def _summary(
     """Say how the run ended and return its exit status."""
     failed = [outcome for outcome in outcomes if outcome.problem]
     for refusal in found.refused:
-        _say(f"REFUSED {refusal.name}: {refusal.sentence}")
+        _say(printable(f"REFUSED {refusal.name}: {refusal.sentence}"))
     for outcome in failed:
-        _say(f"FAILED {outcome.unit}: {outcome.problem}")
+        _say(printable(f"FAILED {outcome.unit}: {outcome.problem}"))
     done = len(outcomes) - len(failed)
     left = 0 if settings.reports_only else len(found.series) - len(finished) - len(outcomes)
     parts = [f"{done} processed"]

@@ -10,6 +10,17 @@ class BidsQsmError(Exception):
     exit_status = 1
 
 
+def printable(text: str) -> str:
+    """Return a text on one line, without what a terminal or a log would obey.
+
+    Names of files may hold line ends, escape sequences and bytes that are no text.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 class CommandLineError(BidsQsmError):
     """The words or the settings file cannot be understood."""
 

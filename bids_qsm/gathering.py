@@ -15,6 +15,7 @@ from bids_qsm.bids.queries import subjects_of, without_prefix
 from bids_qsm.bids.sidecars import TRACKING_COLUMNS
 from bids_qsm.errors import NothingToDoError, UnreadableInputError
 from bids_qsm.exclusions import read_exclusions, split_records, without_scan
+from bids_qsm.reading import LARGEST_TABLE_BYTES, check_file
 from bids_qsm.report.group_page import LeftOut
 from bids_qsm.report.record import SeriesRecord, record_from_json, subject_record_from_json
 from bids_qsm.settings import TEMPLATE, Settings
@@ -155,6 +156,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read a BIDS table; ids are texts, ``n/a`` is missing but in ids and texts of our own."""
     ids = {"participant_id": str, "session_id": str}
     try:
+        check_file(path, LARGEST_TABLE_BYTES)
         # a spreadsheet may have put a byte order mark first
         table = pd.read_csv(
             path,
@@ -164,7 +166,7 @@ def read_table(path: Path) -> pd.DataFrame:
             keep_default_na=False,
             encoding="utf-8-sig",
         )
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (OSError, ValueError) as error:  # also what pandas and UTF-8 refuse
         raise UnreadableInputError(f"{path}: the table cannot be read ({error}).") from None
     if "reference" in table:
         table["reference"] = table["reference"].fillna("n/a")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +19,28 @@ from numpy.typing import DTypeLike, NDArray
 
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.numerics.geometry import Geometry
+from bids_qsm.reading import check_claim, check_file
 
-_DAMAGED = (ImageFileError, HeaderDataError, isal_zlib.error)
+DAMAGED = (
+    ImageFileError,
+    HeaderDataError,
+    isal_zlib.error,
+    zlib.error,
+    OSError,
+    EOFError,
+    ValueError,
+    OverflowError,
+)
+"""What reading a damaged image raises."""
+
+_KINDS = {"c": "complex numbers", "V": "colours"}
+
+_LONGEST_HEADER = 540
+_LARGEST_OFFSET = 2**26
+"""Bytes before the first voxel: texts that programs keep there are short."""
+
+_MOST_AFTER = 2**20
+"""Bytes that a file may have after its voxels: some programs leave some there."""
 
 _GZIP = 31
 """zlib's window bits for its largest window in a gzip file, which then has no name and no date."""
@@ -100,11 +122,16 @@ def load_image(
         scaled = np.asanyarray(nifti.dataobj) if parts is None else np.stack(parts, axis=-1)
     except FileNotFoundError:
         raise UnreadableInputError(f"{path}: there is no such file.") from None
-    except (*_DAMAGED, OSError, EOFError, ValueError) as error:
+    except DAMAGED as error:
         raise UnreadableInputError(
             f"{path}: the image cannot be read ({_first_line(error)}); "
             "the file seems damaged or cut short: copy or convert it again."
         ) from error
+    if scaled.dtype.kind not in "buif":
+        raise UnreadableInputError(
+            f"{path}: the image holds {_KINDS.get(scaled.dtype.kind, 'no numbers')}; one real "
+            "number for each voxel is needed: convert it again."
+        )
     if np.issubdtype(np.dtype(dtype), np.integer) and np.issubdtype(scaled.dtype, np.floating):
         scaled = np.rint(scaled)
     data = np.asarray(scaled, dtype=dtype, order=order)
@@ -114,14 +141,47 @@ def load_image(
 def _open(path: Path) -> nib.Nifti1Image:
     """Open a NIfTI file; a compressed one is read to its end, so that its checksum is tested."""
     if path.suffix != ".gz":
+        check_header(path)
         return nib.load(path)
-    content = igzip.decompress(path.read_bytes())
-    header_sizes = {int.from_bytes(content[:4], order) for order in ("little", "big")}
-    if header_sizes & {348}:
-        return nib.Nifti1Image.from_bytes(content)
-    if header_sizes & {540}:
-        return nib.Nifti2Image.from_bytes(content)
-    raise ImageFileError("it has no NIfTI header")
+    check_file(path, sys.maxsize)
+    with igzip.open(path, "rb") as stream:
+        kind, n_bytes = _claim(stream.read(_LONGEST_HEADER))
+        stream.seek(0)
+        content = stream.read(n_bytes)
+        if len(stream.read(_MOST_AFTER)) == _MOST_AFTER:  # at the end, checksums are tested
+            raise ImageFileError("it unpacks to much more than its header says")
+    return kind.from_bytes(content)
+
+
+def check_header(path: Path) -> None:
+    """Refuse an image whose header claims more than there can be; only the header is read.
+
+    Raises
+    ------
+    OSError, EOFError, ValueError, ImageFileError, HeaderDataError, isal_zlib.error
+    """
+    check_file(path, sys.maxsize)
+    with igzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
+        _claim(stream.read(_LONGEST_HEADER))
+
+
+def _claim(start: bytes) -> tuple[type[nib.Nifti1Image], int]:
+    """Return what an image is, and how long its file, by its header, which is checked."""
+    header_sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
+    if not header_sizes & {348, 540}:
+        raise ImageFileError("it has no NIfTI header")
+    kind = nib.Nifti1Image if header_sizes & {348} else nib.Nifti2Image
+    length = kind.header_class.sizeof_hdr
+    if len(start) < length:
+        raise ImageFileError("it ends within its header")
+    header = kind.header_class(start[:length])
+    shape, offset = [int(n) for n in header.get_data_shape()], header.get_data_offset()
+    if any(n < 0 for n in shape) or not 0 <= offset <= _LARGEST_OFFSET:
+        raise ImageFileError(f"the header claims the shape {shape} and voxels from byte {offset}")
+    n_voxels = math.prod(shape)
+    n_bytes = int(offset) + n_voxels * header.get_data_dtype().itemsize
+    check_claim(max(n_bytes, 4 * n_voxels))
+    return kind, n_bytes
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
-import zlib
+import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +12,18 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from bids_qsm.errors import UnreadableInputError
-from bids_qsm.images import voxel_sizes_mm
+from bids_qsm.images import DAMAGED, check_header, voxel_sizes_mm
 from bids_qsm.numerics.geometry import GYROMAGNETIC_RATIO_HZ_PER_T
 
 LONGEST_TE_S = 1.0
 """No gradient echo is as late as this: a larger number is in milliseconds."""
 
 B0_RANGE_T = (0.05, 25.0)
+
+LARGEST_NUMBER = 1e30
 
 FEWEST_SLICES = 3
 
@@ -59,13 +59,14 @@ def read_grid(path: Path) -> Grid:
     if not path.exists():
         link = " (it is a link without its target: fetch the content)" if path.is_symlink() else ""
         raise UnreadableInputError(f"{path}: there is no such file{link}.")
+    if not path.is_file():
+        raise UnreadableInputError(f"{path}: this is no ordinary file.")
     try:
+        check_header(path)
         nifti = nib.load(path)
         affine = np.asarray(nifti.affine, np.float64)
-    except (ImageFileError, HeaderDataError, gzip.BadGzipFile, OSError, EOFError, ValueError) as e:
-        raise _unreadable(path, e) from None
-    except zlib.error as e:
-        raise _unreadable(path, e) from None
+    except DAMAGED as error:
+        raise _unreadable(path, error) from None
     sizes = [*nifti.shape, 1, 1, 1][: max(3, len(nifti.shape))]
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise UnreadableInputError(
@@ -73,7 +74,9 @@ def read_grid(path: Path) -> Grid:
         )
     codes = (nifti.header.get("sform_code", 0), nifti.header.get("qform_code", 0))
     x, y, z = (int(n) for n in sizes[:3])
-    return Grid((x, y, z), int(np.prod(sizes[3:])), affine, any(int(code) for code in codes))
+    return Grid(
+        (x, y, z), math.prod(int(n) for n in sizes[3:]), affine, any(int(code) for code in codes)
+    )
 
 
 def _unreadable(path: Path, error: Exception) -> UnreadableInputError:
@@ -152,7 +155,7 @@ def echo_times_of_stack_s(path: Path, fields: Mapping[str, Any], n: int) -> tupl
     if not isinstance(value, list) or len(value) != n:
         raise UnreadableInputError(
             f"{path}: the image has {n} volumes, so that the sidecar's EchoTime must be a list of "
-            f"{n} times in seconds, got {value!r}."
+            f"{n} times in seconds, got {reprlib.repr(value)}."
         )
     te_s = tuple(_checked_te(path, te) for te in value)
     if list(te_s) != sorted(te_s):
@@ -170,7 +173,7 @@ def check_distinct(te_s: Sequence[float], path: Path) -> None:
 def _checked_te(path: Path, value: Any) -> float:
     if not _is_number(value) or not value > 0:
         raise UnreadableInputError(
-            f"{path}: EchoTime must be a positive number of seconds, got {value!r}."
+            f"{path}: EchoTime must be a positive number of seconds, got {reprlib.repr(value)}."
         )
     if value > LONGEST_TE_S:
         raise UnreadableInputError(
@@ -218,9 +221,13 @@ def _number(path: Path, fields: Mapping[str, Any], name: str) -> float | None:
     if value is None:
         return None
     if not _is_number(value) or not value > 0:
-        raise UnreadableInputError(f"{path}: {name} must be a positive number, got {value!r}.")
+        raise UnreadableInputError(
+            f"{path}: {name} must be a positive number, got {reprlib.repr(value)}."
+        )
     return float(value)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < LARGEST_NUMBER  # not so for inf and nan; an integer of JSON has no limit

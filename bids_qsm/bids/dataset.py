@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from bids_qsm.bids.publishing import (
     write_text,
 )
 from bids_qsm.errors import CommandLineError, UnwritableOutputError
+from bids_qsm.reading import read_json
 from bids_qsm.settings import TEMPLATE, Settings, changed_from_preset
 
 PIPELINE = "bids-qsm"
@@ -62,7 +62,7 @@ def check_output_dir(settings: Settings) -> None:
         )
     description = settings.output_dir / "dataset_description.json"
     try:
-        fields = json.loads(description.read_text(encoding="utf-8"))
+        fields = read_json(description)
         makers = [maker["Name"] for maker in fields["GeneratedBy"]]
     except FileNotFoundError:
         return

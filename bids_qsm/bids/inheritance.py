@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from bids_qsm.bids.naming import entities_of
 from bids_qsm.errors import UnreadableInputError
+from bids_qsm.reading import read_json
 
 Sidecars = Callable[[Path], dict[str, Any]]
 
@@ -52,7 +52,7 @@ def _suffix(path: Path) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        fields = json.loads(path.read_text(encoding="utf-8-sig"))
+        fields = read_json(path)
     except (OSError, ValueError) as error:
         raise UnreadableInputError(
             f"{path}: the sidecar cannot be read as JSON ({error})."

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +36,13 @@ from bids_qsm.bids.parts import (
     form_of,
 )
 from bids_qsm.bids.queries import InputFile, Selection, select_files
-from bids_qsm.errors import NothingToDoError, UnreadableInputError
+from bids_qsm.errors import NothingToDoError, UnreadableInputError, printable
 from bids_qsm.images import b0_direction
 from bids_qsm.settings import Settings
 
 Direction = tuple[float, float, float]
+
+_LABEL = re.compile(r"[^\W_]+(?:[+-][^\W_]+)*")
 
 _WITHIN_A_SERIES = ("echo", "part", *COIL_ENTITIES)
 
@@ -262,6 +265,8 @@ def _series_of(
     group: Sequence[InputFile], selection: Selection, sidecars: Sidecars, settings: Settings
 ) -> Series:
     """Return the record of one series, or raise UnreadableInputError with the reason."""
+    for file in group:
+        _check_labels(file)
     files_of_coils, coil_notes = by_coil(group)
     coils, notes = zip(*(by_part_and_echo(files) for files in files_of_coils), strict=True)
     parts = coils[0]
@@ -295,7 +300,7 @@ def _series_of(
         stacked=grid.n_volumes > 1,
         te_s=te_s,
         b0_t=b0_t,
-        manufacturer=fields.get("Manufacturer"),
+        manufacturer=_short_text(fields.get("Manufacturer")),
         affine=grid.affine,
         shape=grid.shape,
         b0_direction=direction,
@@ -315,6 +320,20 @@ def _series_of(
         n_coils=len(coils),
         sliced=fields.get("MRAcquisitionType") == "2D",
     )
+
+
+def _check_labels(file: InputFile) -> None:
+    """Refuse labels of which names of outputs cannot be made, or not safely."""
+    for key, label in file.entities.items():
+        if not (_LABEL.fullmatch(key) and _LABEL.fullmatch(label)):
+            raise UnreadableInputError(
+                f"{file.path}: {key}-{label} is no entity of BIDS, which has letters, digits and "
+                "plus signs; rename the file."
+            )
+
+
+def _short_text(value: Any) -> str | None:
+    return printable(value)[:100] if isinstance(value, str) and value else None
 
 
 def _echo_times(
@@ -386,6 +405,7 @@ def _anatomical(
     notes = []
     for file in candidates:
         try:
+            _check_labels(file)
             read_grid(file.path)
         except UnreadableInputError as error:
             notes.append(f"{error} This {kind} was left out.")

@@ -17,6 +17,7 @@ import scipy.fft
 from bids_qsm.bids.naming import sidecar_path
 from bids_qsm.errors import UnwritableOutputError
 from bids_qsm.images import Image, encode_image
+from bids_qsm.reading import read_json
 
 if TYPE_CHECKING:  # the run's own process writes no table
     import pandas as pd
@@ -82,8 +83,10 @@ class Staging:
         self, relative: Path, content: bytes | str, sidecar: Mapping[str, Any] | None = None
     ) -> None:
         """Write an output, given by its path in the output folder, and its JSON sidecar."""
-        content = content.encode() if isinstance(content, str) else content
-        write_bytes(self.path(relative), content)
+        if isinstance(content, str):
+            write_text(self.path(relative), content)
+        else:
+            write_bytes(self.path(relative), content)
         if sidecar is not None:
             write_text(self.path(sidecar_path(relative)), encode_json(sidecar))
 
@@ -148,11 +151,11 @@ def withdraw(output_dir: Path, record: Path, folder: str) -> None:
     """
     path = output_dir / record
     try:
-        outputs = json.loads(path.read_text(encoding="utf-8"))["outputs"]
+        outputs = read_json(path)["outputs"]
         listed = [Path(text) for text in outputs if isinstance(text, str)]
     except FileNotFoundError:
         return
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         listed = []
     for relative in listed:
         # what is listed elsewhere was not written by us
@@ -170,8 +173,8 @@ def _unlink(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as :func:`write_bytes` does."""
-    write_bytes(path, text.encode())
+    """Write a text file as :func:`write_bytes` does; letters that UTF-8 has not are escaped."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

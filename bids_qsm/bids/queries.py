@@ -24,6 +24,7 @@ from bids_qsm.errors import (
     NothingToDoError,
     UnreadableInputError,
 )
+from bids_qsm.reading import read_json
 from bids_qsm.settings import Settings
 
 DEFAULT_FILTERS: Mapping[str, Mapping[str, Any]] = {
@@ -123,7 +124,7 @@ def check_dataset(root: Path, skip_validation: bool) -> None:
             "add one, or use --skip-bids-validation."
         )
     try:
-        fields = json.loads(description.read_text(encoding="utf-8"))
+        fields = read_json(description)
     except (OSError, ValueError) as error:
         raise NotBidsError(f"{description}: the file cannot be read as JSON ({error}).") from None
     if not isinstance(fields, dict):
@@ -139,7 +140,7 @@ def read_filters(path: Path | None) -> dict[str, dict[str, Any]]:
     if path is None:
         return filters
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise UnreadableInputError(f"{path}: the filter file cannot be read ({error}).") from None
     known = ", ".join(DEFAULT_FILTERS)

@@ -11,6 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bids_qsm.errors import printable
 from bids_qsm.execution.local import Message, Outcome
 
 _SHOWN_FROM = {0: logging.WARNING, 1: logging.INFO}
@@ -64,11 +65,11 @@ class Display:
         if isinstance(event, Outcome):
             self._show_outcome(event)
         elif event.level == 0:
-            self._log(event.unit, event.text)
+            self._log(event.unit, printable(event.text))
             self._show_step(event)
         else:
             level = logging.getLevelName(event.level).lower()
-            self._log(event.unit, f"{level}: {event.text}")
+            self._log(event.unit, printable(f"{level}: {event.text}"))
             if event.level >= self._from_level:
                 self._say(f"{event.unit}: {level}: {event.text}")
 
@@ -76,7 +77,7 @@ class Display:
         if self._live:
             if event.unit not in self._tasks:
                 self._tasks[event.unit] = self._progress.add_task(event.unit, total=None, step="")
-            self._progress.update(self._tasks[event.unit], step=event.text)
+            self._progress.update(self._tasks[event.unit], step=printable(event.text))
         else:
             self._say(f"{event.unit}: {event.text}")
 
@@ -86,13 +87,14 @@ class Display:
             self._progress.remove_task(self._tasks.pop(outcome.unit))
         took = f"{outcome.seconds:.0f} s, peak memory {outcome.peak_mib / 1024:.1f} GiB"
         text = f"FAILED: {outcome.problem}" if outcome.problem else f"done in {took}"
-        self._log(outcome.unit, text)
+        self._log(outcome.unit, printable(text))
         if outcome.details:
             self._log(outcome.unit, outcome.details)
             text += f" Details: {self._log_path(outcome.unit)}"
         self._say(f"{outcome.unit}: {text}")
 
     def _say(self, text: str) -> None:
+        text = printable(text)
         if self._live:
             self._console.print(text, markup=False)
         else:

@@ -244,7 +244,7 @@ def subject_record_from_json(text: str) -> SubjectRecord:
     ValueError, KeyError, TypeError
         If the text is not such a record.
     """
-    fields = json.loads(text, object_hook=_with_tuples)
+    fields = _fields(text)
     return SubjectRecord(
         **{
             **fields,
@@ -268,7 +268,7 @@ def record_from_json(text: str) -> SeriesRecord:
     ValueError, KeyError, TypeError
         If the text is not such a record.
     """
-    fields = json.loads(text, object_hook=_with_tuples)
+    fields = _fields(text)
     reference, run = fields["reference"], fields.get("run", {})
     inputs = tuple(InputRecord(**item) for item in run.get("inputs", ()))
     return SeriesRecord(
@@ -281,6 +281,16 @@ def record_from_json(text: str) -> SeriesRecord:
             "run": RunRecord(**{**run, "inputs": inputs}),
         }
     )
+
+
+def _fields(text: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(text, object_hook=_with_tuples)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(fields, dict):
+        raise ValueError("it is no JSON object")
+    return fields
 
 
 def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:

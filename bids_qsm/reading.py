@@ -1,0 +1,74 @@
+"""Files of unknown origin: what they may take of memory is known before they are read.
+
+A dataset is not trusted.  A sidecar may be of any size and depth, a header may claim any number of
+voxels, and a name may be that of a pipe or a device, which has no end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+LARGEST_JSON_BYTES = 16 * 2**20
+LARGEST_TABLE_BYTES = 256 * 2**20
+
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises
+    ------
+    OSError
+        If there is no such file, or it cannot be read.
+    ValueError
+        If it is no text, no JSON, too large or nested too deeply, or no ordinary file.
+    """
+    check_file(path, LARGEST_JSON_BYTES)
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def check_file(path: Path, largest_bytes: int) -> None:
+    """Refuse what is no ordinary file, or too large.
+
+    Raises
+    ------
+    OSError, ValueError
+    """
+    size = path.stat().st_size
+    if not path.is_file():
+        raise ValueError("it is no ordinary file")
+    if size > largest_bytes:
+        raise ValueError(f"it is larger than {largest_bytes / 2**20:.0f} MiB")
+
+
+@cache
+def memory_bytes() -> int:
+    """Return the memory of this machine, or what a container may have of it."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = _CGROUP.read_text().strip()
+        return machine if limit == "max" else min(machine, int(limit))
+    except (OSError, ValueError):  # no cgroup v2 here
+        return machine
+
+
+def check_claim(n_bytes: int) -> None:
+    """Refuse an image that is larger than the memory, by what its header claims.
+
+    Raises
+    ------
+    ValueError
+    """
+    if n_bytes > memory_bytes():
+        claimed, there = n_bytes / 2**30, memory_bytes() / 2**30
+        raise ValueError(
+            f"its header claims {claimed:.4g} GiB of voxels, and the memory has {there:.4g} GiB"
+        )
