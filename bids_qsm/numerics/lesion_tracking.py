@@ -85,6 +85,13 @@ def same_region(
         moment_ppm_mm3, r2star_per_s_mean, own_chi_ppm_mean, own_volume_mm3, years``, then as
         :func:`with_changes`.
 
+    Notes
+    -----
+    On simulated heads that lie elsewhere in each session (1.5 mm, SNR 80), the change of steady
+    lesions of 6 to 12 mm has a standard deviation of 0.8 % in the same region, of 1.9 % where each
+    session has its own border, and of 5 % for the 99th percentile: noise and position alone,
+    without motion or another scanner.
+
     References
     ----------
     Zeineddine et al. 2018, 10.1002/jmri.25831 (threshold); Reuter et al. 2012,

@@ -30,7 +30,7 @@ def head() -> dict:
         "lesion": _ellipsoid((20, 33, 32), (5, 5, 5)),
         "rim": _ellipsoid((20, 33, 32), (6.5, 6.5, 6.5)),
         "small": _ellipsoid((40, 33, 20), (2.3, 2.3, 2.3)),
-        "vein": _ellipsoid((38, 33, 45), (1.4, 14, 1.6)),
+        "vein": _ellipsoid((38, 33, 45), (1.3, 18, 1.4)),
         "sinus": _ellipsoid((29.5, 33, 60), (8, 8, 2.2)),
         "nucleus": _ellipsoid((42, 40, 32), (4, 5, 4)),
         "calm": _ellipsoid((30, 50, 32), (4, 4, 4)),
