@@ -21,6 +21,7 @@ SOFT_HU, BONE_HU = (-20.0, 100.0), 300.0
 BRAIN_WINDOW_HU = (0.0, 100.0)
 HEAD_WINDOW_HU = (-200.0, 800.0)
 COARSE_MM, FINE_MM = 3.0, 1.5
+ENOUGH_VOXELS = 150_000
 CORE_MM, LEAST_BRAIN_ML = 9.0, 200.0
 RIM_MM, SHELL_MM = 8.0, (4.0, 14.0)
 POOR_OVERLAP, POOR_SKULL, POOR_INFORMATION = 0.85, 0.15, 0.15
@@ -94,8 +95,8 @@ def register_ct(t1w: PreparedT1w, ct: Image) -> CtRegistration:
     """Register a CT rigidly to a T1w image by mutual information.
 
     First the heads at 3 mm, from the headers (unless these lie far apart) and from the brains'
-    centres; from the better of the two, the brain window (0 to 100 HU) at 1.5 mm in the brain and
-    a rim, in which the skull's inside shows.  The window takes metal's brightness away.
+    centres; from the better of the two, the brain window (0 to 100 HU) at some 1.5 mm in the brain
+    and a rim, in which the skull's inside shows.  The window takes metal's brightness away.
 
     Parameters
     ----------
@@ -139,7 +140,15 @@ def register_ct(t1w: PreparedT1w, ct: Image) -> CtRegistration:
     fixed, inside = coarser(_part(head, box), FINE_MM), coarser(_part(brain, box), FINE_MM)
     inside = _around(inside, RIM_MM)
     moving = _window(coarser(ct, FINE_MM), BRAIN_WINDOW_HU)
-    matrix = register_linearly(fixed, moving, ("Rigid",), start=start, shrink="2x1", mask=inside)
+    matrix = register_linearly(
+        fixed,
+        moving,
+        ("Rigid",),
+        start=start,
+        shrink="2x1",
+        mask=inside,
+        share=min(0.5, ENOUGH_VOXELS / max(1, np.count_nonzero(inside.data))),
+    )
     information = mutual_information(fixed, moving, inside.data, matrix)
     return CtRegistration(matrix, information, *_fit(coarser(brain, 2.0), ct, matrix))
 

@@ -113,6 +113,7 @@ def register_linearly(
     start: NDArray[np.float64],
     shrink: str,
     mask: Image | None = None,
+    share: float = 0.5,
 ) -> NDArray[np.float64]:
     """Return the RAS point mapping (4, 4) from ``fixed`` to ``moving`` by mutual information.
 
@@ -127,6 +128,8 @@ def register_linearly(
         Factors by level, for example ``4x2x1``; images are smoothed by half of each.
     mask : Image, optional
         Where in the fixed image the metric counts.
+    share : float
+        Of the fixed image's voxels that are compared.
     """
     images = [to_itk(fixed), to_itk(moving)]
     factors = [int(f) for f in shrink.split("x")]
@@ -138,7 +141,7 @@ def register_linearly(
         stages = ["--initial-moving-transform", f"{folder}/start.txt"]
         for kind in kinds:
             stages += ["--transform", f"{kind}[0.1]"]
-            stages += ["--metric", metric("MI", *images, "1", "32", "Regular", "0.5")]
+            stages += ["--metric", metric("MI", *images, "1", "32", "Regular", f"{share:g}")]
             stages += ["--convergence", f"[{iterations},1e-6,10]"]
             stages += ["--shrink-factors", shrink, "--smoothing-sigmas", f"{smoothing}vox"]
         run_registration(stages, folder, None if mask is None else to_itk(mask))

@@ -69,17 +69,16 @@ def draw_leads(
     for lead in leads:
         cuts = [
             _cut(lead, side, words, ct, case, anatomy, structures, of_ct=of_ct)
-            for side, *words in SIDES
-            for of_ct in (False, True)
+            for (side, *words), of_ct in ((SIDES[0], False), (SIDES[1], False), (SIDES[0], True))
         ]
         own = [target for target in targets if target.hemisphere == lead.hemisphere]
         yield Picture(
             SECTION,
             f"lead{lead.number}",
             f"Lead {lead.number} ({lead.hemisphere}), {lead.lead.model}",
-            "Two cuts along the axis at the contacts, through χ (or the T1w image where there is "
-            "none) and through the CT: contacts with their numbers, borders of the nuclei, and the "
-            "target (cross) where one was given. The vertical is the distance to the tip.",
+            "Cuts along the axis at the contacts, two through χ (or the T1w image where there is "
+            "none) and one through the CT: contacts with their numbers, borders of the nuclei, and "
+            "the target (cross) where one was given. The vertical is the distance to the tip.",
             (("", along_lead(lead, cuts, own).png),),
         )
 
@@ -142,10 +141,14 @@ def places() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 @as_chart
 def along_lead(lead: PlacedLead, cuts: Sequence[Cut], targets: Sequence[Target]) -> Figure:
     """Return the cuts beside each other, with the lead drawn on them."""
-    figure = Figure(figsize=(2.6 * len(cuts), 4.4), layout="constrained")
+    figure = Figure(figsize=(2.7 * len(cuts), 4.2), layout="constrained")
     up, aside = places()
-    named = list(dict.fromkeys(name for cut in cuts for name in cut.scores))
-    colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(named)}
+    sizes: dict[str, int] = {}
+    for cut in cuts:
+        for name, score in cut.scores.items():
+            sizes[name] = sizes.get(name, 0) + np.count_nonzero(score > 0.5)
+    named = sorted(sizes, key=lambda name: -sizes[name])[: len(COLOURS)]
+    colours = dict(zip(named, COLOURS, strict=False))
     for ax, cut in zip(figure.subplots(1, len(cuts), sharey=True), cuts, strict=True):
         ax.imshow(
             cut.values,
@@ -156,8 +159,9 @@ def along_lead(lead: PlacedLead, cuts: Sequence[Cut], targets: Sequence[Target])
             interpolation="bilinear",
             aspect="equal",
         )
-        for name, score in cut.scores.items():
-            ax.contour(aside, up, score, levels=[0.5], colors=[colours[name]], linewidths=1.2)
+        for name in (name for name in named if name in cut.scores):
+            score, colour = cut.scores[name], colours[name]
+            ax.contour(aside, up, score, levels=[0.5], colors=[colour], linewidths=1.2)
         _draw_lead(ax, lead, cut)
         for target in targets:
             offset = target.place_mm - lead.lead.tip_mm
