@@ -89,8 +89,8 @@ def shells(
     2 to 5 mm outside.  FLAIR and gradient echo do not show one border: the shell lies where it is
     brightest against both, from 2 mm within the border to 0.5 mm outside.  The border is
     parted into sectors by direction; the coverage is the share of them in which the shell is
-    brighter than the core and than the outside there.  The score is a logistic function of
-    coverage and of the lesser of the two contrasts.
+    brighter than the core and than the outside there.  The score is a logistic function of the
+    coverage.
 
     Parameters
     ----------
@@ -177,12 +177,11 @@ def _measured(
             best = merit, offset, core_ppm, rim_ppm
     if best is None:
         return nothing
-    merit, offset, core_ppm, rim_ppm = best
+    _, offset, core_ppm, rim_ppm = best
     shell = known & (np.abs(signed - offset) <= thickness_mm / 2)
     coverage = _coverage(chi_ppm, lesion, shell, outside, core_ppm, voxel_mm, contrast_ppm)
     contrasts = (rim_ppm - core_ppm, rim_ppm - outside_ppm)
-    score = _score(coverage, min(contrasts))
-    rest = (offset, coverage, core_ppm - outside_ppm, score)
+    rest = (offset, coverage, core_ppm - outside_ppm, _score(coverage))
     return [core_ppm, rim_ppm, outside_ppm, *contrasts, *rest]
 
 
@@ -221,7 +220,10 @@ def _sectors(region: Bool, middle: Float64, voxel_mm: tuple[float, float, float]
     return np.asarray(np.argmax(np.einsum("ni,si->ns", away, directions), axis=1))
 
 
-def _score(coverage: float, contrast_ppm: float) -> float:
-    """Return the score; the coefficients are a logistic regression's over simulated lesions."""
-    logit = -1.1 + 5.5 * coverage + 120.0 * contrast_ppm
-    return 1 / (1 + math.exp(-min(max(logit, -30.0), 30.0)))
+def _score(coverage: float) -> float:
+    """Return the score, 0.5 at a coverage of an eighth.
+
+    The slope is a logistic regression's over simulated lesions; the size of the contrast, which
+    differs between lesions without a rim as well, told no more.
+    """
+    return 1 / (1 + math.exp(1.4 - 11.5 * coverage))
