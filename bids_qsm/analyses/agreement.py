@@ -47,11 +47,13 @@ def agreement(
     table : str
         A table of the clinical steps whose columns are taken in place of those of
         ``group_scans.tsv``: ``trajectories`` (``first = "recorded_span_mm"``, ``second =
-        "span_mm"``, ``by = ["name"]``).
+        "span_mm"``, ``by = ["name"]``).  Rows without ``first`` have no part in it.
     """
     if not first or not second:
         raise ValueError("the analysis needs 'first' and 'second', two columns.")
     rows = clinical_table(cohort, table) if table else cohort.scans
+    if table and first in rows:
+        rows = rows[rows[first].notna()]  # of most structures along a line nothing is recorded
     found = compared(rows, first, second, by=by, tolerances=tolerances, normalise=normalise)
     points = rows[list(dict.fromkeys((*by, first, second)))].copy()
     points = points.dropna(subset=[first, second]).astype({first: float, second: float})

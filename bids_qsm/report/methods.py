@@ -257,8 +257,8 @@ SENTENCES: Mapping[tuple[str, str], str] = {
     ("t2w", "rigid"): "The T2w image was registered rigidly to the T1w image with ANTs "
     "[@tustison2021].",
     ("hybrid", "optimal"): "A hybrid contrast, the T1w image plus weighted susceptibility, was "
-    "made for the globus pallidus interna [@wei2019], whose contrast-to-noise ratio is highest "
-    "with this weight (the linear discriminant of the nucleus and its surround).",
+    "made for the globus pallidus interna [@wei2019], whose contrast-to-noise ratio against "
+    "the tissues around it (the one that it stands out from least) is highest with this weight.",
     ("hybrid", "fixed"): "A hybrid contrast, the T1w image plus susceptibility with a weight of "
     "the user's, was made for the globus pallidus interna [@wei2019].",
     ("ct", "rigid"): "The CT was registered rigidly to the T1w image with ANTs [@tustison2021], by "
