@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bids_qsm.bids.naming import entities_of, stem_from
 from bids_qsm.errors import UnreadableInputError
+from bids_qsm.reading import LARGEST_TABLE_BYTES, check_file
 
 DATES = "acq_time"
 NUMBERS = ("years", "days", "age")
@@ -63,10 +64,11 @@ def _said(value: str | None) -> str:
 def _rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a table; none where there is no such file."""
     try:
+        check_file(path, LARGEST_TABLE_BYTES)
         # a spreadsheet may have put a byte order mark first
         with path.open(encoding="utf-8-sig", newline="") as lines:
             return list(csv.DictReader(lines, delimiter="\t"))
     except FileNotFoundError:
         return []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise UnreadableInputError(f"{path}: the table cannot be read ({error}).") from None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import hashlib
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,13 +18,27 @@ from bids_qsm.report.references import CITATION, REFERENCES, Reference
 
 def page_environment() -> Environment:
     """Return the templates of the package; all that is put into them is escaped."""
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("bids_qsm", "resources/report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters.update(script_hash=script_hash, packed_script_hash=packed_script_hash)
+    return environment
+
+
+def script_hash(script: str) -> Markup:
+    """Return what names a script in a page's policy: a script of another hand has no such name."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return Markup(f"'sha256-{base64.b64encode(digest).decode('ascii')}'")
+
+
+@cache
+def packed_script_hash(packed: str) -> Markup:
+    """Return the same of a script that the page unpacks: base64 of gzip."""
+    return script_hash(gzip.decompress(base64.b64decode(packed)).decode("utf-8"))
 
 
 def resource(name: str) -> Markup:

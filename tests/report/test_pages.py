@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import csv
 import dataclasses
+import hashlib
 import io
 import re
 from html.parser import HTMLParser
@@ -75,6 +76,19 @@ def test_nothing_is_fetched(
     policy = next(m for m in page.all("meta") if "http-equiv" in m)
     assert policy["content"] is not None
     assert policy["content"].startswith("default-src 'none'; img-src data:")
+
+
+def test_only_scripts_of_the_page_itself_may_run(
+    series_record: SeriesRecord, output_dir: Path
+) -> None:
+    text = subject_page("01", [series_record], output_dir)
+    policy = next(m["content"] for m in Page(text).all("meta") if "http-equiv" in m)
+    assert policy is not None
+    allowed = policy.partition("script-src ")[2].split()
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
+    assert allowed == [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests]
+    assert len(scripts) == 1
 
 
 def test_all_pictures_are_embedded_and_described(
