@@ -29,7 +29,7 @@ from bids_qsm.bids.naming import (
     report_path,
     tracking_record_path,
 )
-from bids_qsm.bids.publishing import write_text
+from bids_qsm.bids.publishing import staging_dir, write_text
 from bids_qsm.errors import CommandLineError, printable
 from bids_qsm.execution.environment import available_memory_gib, prepare_environment
 from bids_qsm.execution.local import Outcome, Unit, Worker, run_units
@@ -82,6 +82,8 @@ def run(settings: Settings, worker: Worker | None = None) -> int:
     found, keys = _with_keys(found, settings)
     finished = [s for s in found.series if _is_finished(s, keys[s.name], settings.output_dir)]
     waiting = [s for s in found.series if s not in finished]
+    for series in finished:
+        remove_staging(settings.output_dir, series.name)
     outcomes: list[Outcome] = []
     followed: list[Outcome] = []
     if not settings.reports_only:
@@ -251,6 +253,15 @@ def _process(
             if isinstance(event, Outcome):
                 outcomes.append(event)
     return outcomes
+
+
+def remove_staging(output_dir: Path, name: str) -> None:
+    """Remove what a run left that was killed just after a series was done."""
+    folder = staging_dir(output_dir, name)
+    if folder.is_dir():
+        with alone(output_dir, name) as is_free:
+            if is_free:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

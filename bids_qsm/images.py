@@ -36,6 +36,9 @@ DAMAGED = (
 _KINDS = {"c": "complex numbers", "V": "colours"}
 
 _LONGEST_HEADER = 540
+_DENSEST = 1040
+"""How many times smaller gzip makes a file at most."""
+
 _LARGEST_OFFSET = 2**26
 """Bytes before the first voxel: texts that programs keep there are short."""
 
@@ -140,10 +143,9 @@ def load_image(
 
 def _open(path: Path) -> nib.Nifti1Image:
     """Open a NIfTI file; a compressed one is read to its end, so that its checksum is tested."""
+    check_header(path)
     if path.suffix != ".gz":
-        check_header(path)
         return nib.load(path)
-    check_file(path, sys.maxsize)
     with igzip.open(path, "rb") as stream:
         kind, n_bytes = _claim(stream.read(_LONGEST_HEADER))
         stream.seek(0)
@@ -161,8 +163,12 @@ def check_header(path: Path) -> None:
     OSError, EOFError, ValueError, ImageFileError, HeaderDataError, isal_zlib.error
     """
     check_file(path, sys.maxsize)
-    with igzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-        _claim(stream.read(_LONGEST_HEADER))
+    is_packed = path.suffix == ".gz"
+    with igzip.open(path, "rb") if is_packed else path.open("rb") as stream:
+        _, n_bytes = _claim(stream.read(_LONGEST_HEADER))
+    # zeros are packed by this factor, nothing by more
+    if n_bytes > path.stat().st_size * (_DENSEST if is_packed else 1):
+        raise ImageFileError("the file is too short for the voxels that its header claims")
 
 
 def _claim(start: bytes) -> tuple[type[nib.Nifti1Image], int]:

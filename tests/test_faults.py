@@ -19,6 +19,7 @@ from bids_qsm.bids.inputs import find_series
 from bids_qsm.bids.publishing import Staging, withdraw, write_text
 from bids_qsm.errors import UnwritableOutputError
 from bids_qsm.execution.local import Message, Outcome, Unit, run_units
+from bids_qsm.execution.locks import held
 from bids_qsm.execution.progress import Display
 from bids_qsm.execution.steps import Steps
 from bids_qsm.images import Image, load_image
@@ -98,6 +99,17 @@ def test_killed_at_every_change_of_a_file(tmp_path) -> None:
         assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
         change += 1
     assert change > 30
+
+
+def test_remains_of_a_run_that_was_killed_when_all_was_done_are_removed(tmp_path) -> None:
+    publish(tmp_path, 1)
+    staging = Staging(tmp_path, "sub-01").__enter__()
+    with held(tmp_path, "sub-01"):
+        dispatch.remove_staging(tmp_path, "sub-01")
+        assert staging.folder.is_dir()  # another run is at work on it
+    dispatch.remove_staging(tmp_path, "sub-01")
+    assert not staging.folder.exists()
+    assert (tmp_path / RECORD).exists()
 
 
 @pytest.fixture

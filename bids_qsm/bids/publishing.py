@@ -43,7 +43,7 @@ class Staging:
 
     def __init__(self, output_dir: Path, name: str) -> None:
         self.output_dir = output_dir
-        self.folder = output_dir / f".staging-{name}"
+        self.folder = staging_dir(output_dir, name)
         self._packers = ThreadPoolExecutor(scipy.fft.get_workers())
         self._packing: list[Future[None]] = []
         self._released: list[Path] = []
@@ -125,6 +125,11 @@ class Staging:
             except OSError as error:
                 raise unwritable(target, error) from error
         return published
+
+
+def staging_dir(output_dir: Path, name: str) -> Path:
+    """Return the hidden folder of a unit's files until they are published."""
+    return output_dir / f".staging-{name}"
 
 
 def _in_order(paths: Iterable[Path]) -> list[Path]:

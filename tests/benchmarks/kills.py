@@ -92,9 +92,9 @@ class Forked(Program):
         """Start a run that kills itself; return whether it did not come to its end."""
         change = seconds = None
         if rng.random() < 0.5:
-            change = rng.randrange(self._n_changes)
+            change = rng.randrange(self._n_changes // 2)  # one of two series is finished
         else:
-            seconds = rng.uniform(0.02, 0.8) * span
+            seconds = rng.uniform(0.02, 0.4) * span
         _, status = os.waitpid(self._fork(out, (), change, seconds, out.parent / "ignored"), 0)
         return status != 0
 

@@ -165,6 +165,7 @@ ABSURD = {
     "offset is no number": header_with(vox_offset=np.nan),
     "type": header_with(datatype=12345),
     "short": header_with()[:100],
+    "more than the file has": header_with(dim=[3, 800, 800, 800, 1, 1, 1, 1]),
     "empty": b"",
 }
 
