@@ -14,7 +14,7 @@ SETTINGS = Settings(
     Path("/data/me/in"),
     Path("/data/me/out"),
     derivatives={"mask": Path("/data/me/masks")},
-    atlases=("default", "/home/me/atlas-Mine"),
+    atlases=("default", "/users/me/atlas-Mine"),
     extra_steps=("swi",),
 )
 
@@ -30,7 +30,7 @@ def test_the_command_has_no_folder_of_the_machine(program: str) -> None:
         "--nprocs",
         "4",
     ]
-    words += ["--config-file=/home/me/my methods.toml", "--atlas", "/home/me/atlas-Mine"]
+    words += ["--config-file=/users/me/my methods.toml", "--atlas", "/users/me/atlas-Mine"]
     said = ["BIDS_DIR", "OUTPUT_DIR", "participant", "-d", "mask=masks", "--nprocs", "4"]
     said += ["--config-file=my methods.toml", "--atlas", "atlas-Mine"]
     assert command_words([program, *words], SETTINGS) == ("bids-qsm", *said)
