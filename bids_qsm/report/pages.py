@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,10 @@ class FigureSection:
 
 @dataclass(frozen=True)
 class SeriesView:
-    """One series as the template shows it."""
+    """One series as the template shows it.
+
+    ``pictured`` has the figures that stand with the tables of their heading.
+    """
 
     key: str
     record: SeriesRecord
@@ -76,6 +79,7 @@ class SeriesView:
     missing: tuple[str, ...]
     sections: tuple[FigureSection, ...]
     tables: tuple[TableSection, ...]
+    pictured: Mapping[str, tuple[Figure, ...]]
     checklist: tuple[ChecklistItem, ...]
     methods: Markup
     methods_markdown: str
@@ -158,13 +162,17 @@ def _view(record: SeriesRecord, place: int, output_dir: Path, live: Viewer | Non
     missing = [] if record.has_phase else [NO_PHASE]
     missing += [] if record.has_t1w else [NO_T1W]
     key = f"s{place}"
+    sections = _sections(record.figures, key, output_dir)
+    tables = table_sections(record, key, output_dir)
+    headings = {section.heading for section in tables}
     return SeriesView(
         key=key,
         record=record,
         label=_label(record),
         missing=tuple(missing),
-        sections=_sections(record.figures, key, output_dir),
-        tables=table_sections(record, key, output_dir),
+        sections=tuple(section for section in sections if section.heading not in headings),
+        tables=tables,
+        pictured={s.heading: s.figures for s in sections if s.heading in headings},
         checklist=consensus_checklist(record),
         methods=as_html(body, heading="h4"),
         methods_markdown=methods_text(

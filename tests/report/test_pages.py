@@ -241,6 +241,27 @@ def test_every_part_of_the_page_is_in_the_navigation_in_its_order(
     assert places[3:8] == ["s1-table", "s1-lesions", "s1-tissues", "s1-checks", "s1-consensus"]
 
 
+def test_pictures_stand_with_the_tables_of_their_heading(
+    series_record: SeriesRecord, output_dir: Path
+) -> None:
+    headings = list(dict.fromkeys(figure.section for figure in series_record.figures))
+    figures = tuple(
+        dataclasses.replace(figure, section="Tissues") if figure.section == headings[-1] else figure
+        for figure in series_record.figures
+    )
+    moved = dataclasses.replace(series_record, figures=figures)
+    pages = [page_of(record, output_dir=output_dir) for record in (series_record, moved)]
+    sections = [[a["id"] for tag, a in page.elements if tag == "section"] for page in pages]
+    assert len(sections[1]) == len(sections[0]) - 1
+    assert pages[1].text.count("Tissues") == pages[0].text.count("Tissues")
+    assert len(pages[1].all("img")) == len(pages[0].all("img")) > 0
+    within = [tag for tag, a in pages[1].elements if tag in ("section", "figure")]
+    place = (
+        1 + [i for i, tag in enumerate(within) if tag == "section"][sections[1].index("s1-tissues")]
+    )
+    assert within[place] == "figure"
+
+
 def test_several_series_are_listed_in_the_navigation(
     series_record: SeriesRecord, bare_record: SeriesRecord, output_dir: Path
 ) -> None:
