@@ -346,6 +346,17 @@ def _run_participants(settings: Settings) -> int:
             worker.dismiss()
 
 
+def _run_group(settings: Settings) -> int:
+    """Run the group level; a second run on the same output folder waits for the first."""
+    from bids_qsm.execution.locks import held
+    from bids_qsm.group import run
+
+    if settings.dry_run or not settings.output_dir.is_dir():
+        return run(settings)
+    with held(settings.output_dir, "group", lambda text: print(text, file=sys.stderr)):  # noqa: T201
+        return run(settings)
+
+
 def _prepare_worker(settings: Settings) -> None:
     from bids_qsm.dispatch import prepare_worker
 
@@ -367,9 +378,7 @@ def main(words: Sequence[str] | None = None) -> int:
         settings = settings_from(words)
         prepare_environment(settings.omp_nthreads or settings.nprocs, settings.random_seed)
         if settings.level == "group":
-            from bids_qsm.group import run
-
-            return run(settings)
+            return _run_group(settings)
         return _run_participants(settings)
     except BidsQsmError as error:
         said = "\n".join(printable(line) for line in str(error).split("\n"))

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 
@@ -290,6 +291,12 @@ def _fields(text: str) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(fields, dict):
         raise ValueError("it is no JSON object")
+    figures = [path for figure in fields["figures"] for path in figure["paths"]]
+    tables = [table["path"] for table in fields.get("tables", ())]
+    for name in (*figures, *tables, *fields.get("outputs", ())):
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"{name!r} leads out of the output folder")
     return fields
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
 import json
@@ -20,6 +21,13 @@ from bids_qsm.bids.inputs import find_series
 from bids_qsm.bids.publishing import Staging, withdraw, write_text
 from bids_qsm.errors import NotBidsError, UnreadableInputError, UnwritableOutputError, printable
 from bids_qsm.images import Image, encode_image, load_image
+from bids_qsm.report.record import (
+    FigureRecord,
+    SeriesRecord,
+    TableRecord,
+    record_from_json,
+    record_to_json,
+)
 
 ESCAPE = "\x1b]0;owned\x07"
 
@@ -234,6 +242,22 @@ def test_link_in_the_place_of_a_file_is_replaced_not_followed(tmp_path) -> None:
     write_text(tmp_path / "README.md", "ours \ud800")
     assert precious.read_text() == "as it was"
     assert (tmp_path / "README.md").read_text() == "ours \\ud800"
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../../secret.png", "sub-01/../../x"])
+@pytest.mark.parametrize("kind", ["figures", "tables", "outputs"])
+def test_record_that_leads_out_of_the_output_folder_is_none(kind, path) -> None:
+    record = SeriesRecord(
+        "01", None, "sub-01", "1", {}, (), (), (FigureRecord("s", "t", "c", ("sub-01/a.png",)),)
+    )
+    more = {
+        "figures": {"figures": (FigureRecord("s", "t", "c", (path,)),)},
+        "tables": {"tables": (TableRecord("stats", path),)},
+        "outputs": {"outputs": (path,)},
+    }[kind]
+    assert record_from_json(record_to_json(record)) == record
+    with pytest.raises(ValueError, match="leads out of the output folder"):
+        record_from_json(record_to_json(dataclasses.replace(record, **more)))
 
 
 def test_record_of_another_hand_removes_nothing_elsewhere(tmp_path) -> None:
