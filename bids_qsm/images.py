@@ -121,6 +121,7 @@ def load_image(
     """
     try:
         nifti = _open(path)
+        _check_kind(path, nifti.get_data_dtype().kind)
         parts = None if volumes is None else [nifti.dataobj[..., v] for v in volumes]
         scaled = np.asanyarray(nifti.dataobj) if parts is None else np.stack(parts, axis=-1)
     except FileNotFoundError:
@@ -130,15 +131,18 @@ def load_image(
             f"{path}: the image cannot be read ({_first_line(error)}); "
             "the file seems damaged or cut short: copy or convert it again."
         ) from error
-    if scaled.dtype.kind not in "buif":
-        raise UnreadableInputError(
-            f"{path}: the image holds {_KINDS.get(scaled.dtype.kind, 'no numbers')}; one real "
-            "number for each voxel is needed: convert it again."
-        )
     if np.issubdtype(np.dtype(dtype), np.integer) and np.issubdtype(scaled.dtype, np.floating):
         scaled = np.rint(scaled)
     data = np.asarray(scaled, dtype=dtype, order=order)
     return Image(data, np.asarray(nifti.affine, np.float64))
+
+
+def _check_kind(path: Path, kind: str) -> None:
+    if kind not in "buif":
+        raise UnreadableInputError(
+            f"{path}: the image holds {_KINDS.get(kind, 'no numbers')}; one real number for each "
+            "voxel is needed: convert it again."
+        )
 
 
 def _open(path: Path) -> nib.Nifti1Image:

@@ -202,7 +202,10 @@ def test_header_that_claims_more_than_the_memory(tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize("dtype", [np.complex64, [("R", "u1"), ("G", "u1"), ("B", "u1")]])
 def test_voxels_that_are_no_real_numbers(tmp_path, dtype) -> None:
     path = tmp_path / "x.nii.gz"
-    nib.Nifti1Image(np.zeros((4, 4, 4), dtype), np.eye(4)).to_filename(path)
+    image = nib.Nifti1Image(np.zeros((4, 4, 4), dtype), np.eye(4))
+    content = bytearray(image.to_bytes())
+    content[112:120] = np.array([2, 1], np.float32).tobytes()  # slope and intercept
+    path.write_bytes(gzip.compress(content))
     with pytest.raises(UnreadableInputError, match=r"complex numbers|colours"):
         load_image(path)
 
