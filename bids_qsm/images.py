@@ -186,7 +186,7 @@ def _claim(start: bytes) -> tuple[type[nib.Nifti1Image], int]:
         raise ImageFileError("it ends within its header")
     header = kind.header_class(start[:length])
     shape, offset = [int(n) for n in header.get_data_shape()], header.get_data_offset()
-    if any(n < 0 for n in shape) or not 0 <= offset <= _LARGEST_OFFSET:
+    if not shape or min(shape) < 1 or not 0 <= offset <= _LARGEST_OFFSET:
         raise ImageFileError(f"the header claims the shape {shape} and voxels from byte {offset}")
     n_voxels = math.prod(shape)
     n_bytes = int(offset) + n_voxels * header.get_data_dtype().itemsize

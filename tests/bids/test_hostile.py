@@ -167,6 +167,7 @@ ABSURD = {
     "dims": header_with(dim=[3, 32767, 32767, 32767, 1, 1, 1, 1]),
     "seven dims": header_with(dim=[7, *[32767] * 7]),
     "negative": header_with(dim=[3, -8, 8, 8, 1, 1, 1, 1]),
+    "no voxels": header_with(dim=[7, 32767, 32767, 32767, 32767, 32767, 32767, 0]),
     "number of dims": header_with(dim=[3000, 8, 8, 8, 1, 1, 1, 1]),
     "offset": header_with(vox_offset=1e30),
     "negative offset": header_with(vox_offset=-1e9),
