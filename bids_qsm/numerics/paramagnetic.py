@@ -26,12 +26,14 @@ def hysteresis(
     rim_mm: float = 3.0,
     least_mm3: float = 60.0,
     edge_mm: float = 3.0,
+    branch: float = 0.5,
     compactness: float = 0.4,
     r2star_ratio: float = 1.5,
 ) -> NDArray[np.int16]:
     """Find compact regions of high susceptibility, which no vein, sinus or nucleus has.
 
-    Voxels above one threshold grow to those near by that are above a lower one.  A piece is kept
+    Voxels above one threshold grow to those near by that are above a lower one.  Veins that enter a
+    piece are cut off it.  A piece is kept
     if it is large, does not lie along the mask's edge (sinuses, cortical veins), is compact
     (veins are not) and loses its signal quickly.
 
@@ -55,6 +57,8 @@ def hysteresis(
         Smaller pieces are dropped.
     edge_mm : float
         Pieces of which most is nearer to the edge of the mask are dropped.
+    branch : float
+        What is thinner than this share of the largest ball inside a piece is cut off it.
     compactness : float
         Least radius of the largest ball inside a piece, over that of a ball of its volume.
     r2star_ratio : float
@@ -81,7 +85,8 @@ def hysteresis(
     grown = ndimage.binary_propagation(
         core, _NEIGHBOURS, mask=core | (known & near & (chi >= rim_ppm))
     )
-    pieces = label_lesions(grown, geometry.voxel_mm3, least_mm3)
+    trimmed = _without_branches(grown, geometry, branch)
+    pieces = label_lesions(trimmed, geometry.voxel_mm3, least_mm3)
     depth = distance_mm(np.pad(known, 1), voxel_mm)[1:-1, 1:-1, 1:-1]
     median = 0.0
     if r2star_per_s is not None:
@@ -113,10 +118,29 @@ def off(
 METHODS = {"hysteresis": hysteresis, "off": off}
 
 
-def _compactness(piece: Bool, geometry: Geometry) -> float:
-    """Return the radius of the largest ball inside a piece over that of a ball of its volume."""
+def _without_branches(found: Bool, geometry: Geometry, share: float) -> Bool:
+    """Open each piece by a ball of a share of the largest one inside it, and a step around that."""
+    step_mm = float(np.sqrt(np.square(geometry.voxel_mm).sum()))  # a ball of voxels has corners
+    left = np.zeros(found.shape, np.bool_)
+    pieces, _ = ndimage.label(found, _NEIGHBOURS)
+    for number, span in enumerate(ndimage.find_objects(pieces), start=1):
+        piece = pieces[span] == number
+        inside_mm = _inside_mm(piece, geometry)
+        radius_mm = share * float(inside_mm.max())
+        reach_mm = distance_mm(inside_mm < radius_mm, geometry.voxel_mm)
+        left[span] |= piece & (reach_mm <= radius_mm + step_mm)
+    return left
+
+
+def _inside_mm(piece: Bool, geometry: Geometry) -> NDArray[np.float64]:
+    """Return how far each voxel lies inside a piece."""
     # from the middle of a voxel to that of one outside: half a voxel too far
     half_mm = 0.5 * min(geometry.voxel_mm)
-    inside_mm = float(distance_mm(np.pad(piece, 1), geometry.voxel_mm).max()) - half_mm
+    return distance_mm(np.pad(piece, 1), geometry.voxel_mm)[1:-1, 1:-1, 1:-1] - half_mm
+
+
+def _compactness(piece: Bool, geometry: Geometry) -> float:
+    """Return the radius of the largest ball inside a piece over that of a ball of its volume."""
+    inside_mm = float(_inside_mm(piece, geometry).max())
     volume_mm3 = np.count_nonzero(piece) * geometry.voxel_mm3
     return inside_mm / float(np.cbrt(volume_mm3 * 3 / (4 * np.pi)))

@@ -76,6 +76,17 @@ def test_each_rule_keeps_what_it_is_made_for_out(head, options, added) -> None:
     assert labels.max() >= 2
 
 
+def test_a_vein_that_enters_a_lesion_is_cut_off(head) -> None:
+    vein = _ellipsoid((20, 33, 32), (1.3, 20, 1.4)) & ~_ellipsoid((20, 33, 32), (6.5, 6.5, 6.5))
+    joined = {**head, "chi": np.where(vein, np.float32(0.45), head["chi"])}
+    outer = vein & ~_ellipsoid((20, 33, 32), (10.5, 10.5, 10.5))
+    labels = _run(joined)
+    np.testing.assert_array_equal((labels == 1)[head["rim"]], True)
+    assert outer.sum() >= 20 and not labels[outer].any()
+    whole = _run(joined, branch=0.0, compactness=0.0)
+    assert (whole == whole[tuple(np.argwhere(head["lesion"])[0])])[outer].all()
+
+
 def test_a_lesion_grows_no_farther_than_it_is_told(head) -> None:
     labels = _run(head, rim_mm=0.5)
     np.testing.assert_array_equal(labels > 0, head["lesion"])
