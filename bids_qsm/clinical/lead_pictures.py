@@ -177,7 +177,7 @@ def along_lead(lead: PlacedLead, cuts: Sequence[Cut], targets: Sequence[Target])
     figure.axes[0].set_ylim(-BELOW_MM, ABOVE_MM)
     handles = [Rectangle((0, 0), 1, 1, color=colour) for colour in colours.values()]
     if handles:
-        figure.legend(handles, named, loc="outside lower center", ncols=4, fontsize=7.5)
+        figure.legend(handles, named, loc="outside lower center", ncols=3, fontsize=7.5)
     return figure
 
 
