@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from bids_qsm.report.pages import subject_page
 from bids_qsm.report.record import SeriesRecord, TableRecord
-
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+from tests.report.browser import CHROMIUM, Browser
 
 STRUCTURES = """\
 name,hemisphere,measure,units,reference,mean,sd,volume_mm3,coverage
@@ -24,8 +20,7 @@ b9,R,Chimap,ppm,x,n/a,n/a,0,n/a
 a,B,Chimap,ppm,x,0.0099,0.001,1000,1
 """.replace(",", "\t")
 
-CLICK = """
-<script>
+CLICK = """(() => {
 const clicked = document.querySelectorAll("#s1-table th[data-column] button");
 const orders = [];
 for (const [column, times] of [[0, 1], [1, 1], [2, 1], [1, 2], [3, 2], [1, 3]]) {
@@ -36,30 +31,22 @@ for (const [column, times] of [[0, 1], [1, 1], [2, 1], [1, 2], [3, 2], [1, 3]]) 
   orders.push(Array.from(names, (name) => name.textContent).join(" ") + " | " + how.join(" "));
   while (clicked[column].parentElement.hasAttribute("aria-sort")) clicked[column].click();
 }
-document.title = orders.join("; ");
-</script>
+return orders;
+})()
 """
 
 
-@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 def test_a_click_on_a_head_sorts(
     series_record: SeriesRecord, output_dir: Path, tmp_path: Path
 ) -> None:
     (output_dir / "few.tsv").write_text(STRUCTURES, encoding="utf-8")
     record = dataclasses.replace(series_record, tables=(TableRecord("stats", "few.tsv", "A"),))
-    page = subject_page("01", [record], output_dir)
-    (tmp_path / "page.html").write_text(page.replace("</body>", CLICK + "</body>"))
-    words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    done = subprocess.run(
-        [*words, f"--user-data-dir={tmp_path / 'browser'}", (tmp_path / "page.html").as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
-    assert title is not None
-    assert title[1].split("; ") == [
+    (tmp_path / "page.html").write_text(subject_page("01", [record], output_dir), encoding="utf-8")
+    with Browser(tmp_path / "browser") as browser:
+        browser.open(tmp_path / "page.html")
+        orders = browser.run(CLICK)
+    assert orders == [
         "a b9 b10 | 0ascending",
         "b10 a b9 | 1ascending",
         "a b10 b9 | 2ascending",  # one cell of both sides counts for each; the unknown is last
