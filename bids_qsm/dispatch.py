@@ -159,6 +159,12 @@ def process(series: Series, settings: Settings, key: str, threads: int, tell: Te
         process_series(series, settings, key, threads, tell)
 
 
+def process_elsewhere(words: Sequence[str], *arguments: Any) -> None:
+    """Process one series on another machine, as if it had been called there by these words."""
+    sys.argv = list(words)  # for the record
+    process(*arguments)
+
+
 def _with_keys(found: Found, settings: Settings) -> tuple[Found, dict[str, str]]:
     """Return the fingerprint of each series; one whose files have vanished meanwhile is refused."""
     keys, refused = {}, list(found.refused)
@@ -240,6 +246,7 @@ def _process(
     plan = planned_workers(waiting, settings)
     units = [Unit(s.name, process, (s, settings, keys[s.name], plan.threads)) for s in waiting]
     if settings.executor != "local":
+        units = [Unit(u.name, process_elsewhere, (sys.argv, *u.arguments)) for u in units]
         events = _on_cluster(units, [needed_memory_gib(s) for s in waiting], plan, settings)
         return _shown(events, len(units), settings)
     # the children inherit this environment
@@ -253,9 +260,7 @@ def _process(
     return _shown(events, len(units), settings)
 
 
-def _shown(
-    events: Iterator[Message | Outcome], n_units: int, settings: Settings
-) -> list[Outcome]:
+def _shown(events: Iterator[Message | Outcome], n_units: int, settings: Settings) -> list[Outcome]:
     """Show the events of units and return the outcomes."""
     from bids_qsm.execution.progress import Display
 

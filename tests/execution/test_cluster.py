@@ -1,29 +1,33 @@
 """The same units of work on a real scheduler with two workers."""
 
+# ruff: noqa: E402 - what needs Dask is imported only where there is Dask
+
 from __future__ import annotations
 
 import contextlib
 import json
 import logging
 import os
-import signal
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 distributed = pytest.importorskip("distributed", reason="needs Dask: pip install bids-qsm[dask]")
 
-from bids_qsm.cli import main
-from bids_qsm.errors import UnreadableInputError
+from bids_qsm import dispatch, execution
+from bids_qsm.cli import main, settings_from
+from bids_qsm.errors import CommandLineError, UnreadableInputError
 from bids_qsm.execution import cluster
 from bids_qsm.execution.cluster import ClusterError, Needs
 from bids_qsm.execution.local import Message, Outcome, Unit
+from bids_qsm.settings import Settings
+from tests.execution.units import kill_worker_once, refuse, stay, succeed
 from tests.one_process import one_process
 from tests.tiny import tiny_dataset
 
-TELL = Callable[[str], None]
 NEEDS = Needs((), 1, 1)
 
 
@@ -42,29 +46,6 @@ def address() -> Iterator[str]:
     ):
         patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
         yield started.scheduler_address
-
-
-def succeed(path: str, tell: TELL) -> None:
-    tell("only step")
-    logging.getLogger("bids_qsm.test").warning("a warning")
-    Path(path).write_text(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']}")
-
-
-def refuse(tell: TELL) -> None:
-    raise UnreadableInputError("x.nii.gz: is damaged.")
-
-
-def kill_worker_once(path: str, tell: TELL) -> None:
-    if not Path(path).exists():
-        Path(path).touch()
-        os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(60)
-
-
-def stay(path: str, tell: TELL) -> None:
-    Path(path).write_text(str(os.getpid()))
-    tell("stays")
-    time.sleep(60)
 
 
 def is_alive(pid: int) -> bool:
@@ -147,12 +128,31 @@ def contents(out: Path) -> dict[str, object]:
     return files
 
 
-def test_outputs_are_those_of_a_run_without_a_cluster(address, tmp_path) -> None:
+def test_without_dask_it_is_said_what_to_install(tmp_path, monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "bids_qsm.execution.cluster")
+    monkeypatch.delattr(execution, "cluster")
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    settings = Settings(tmp_path, tmp_path, executor="dask:host:8786")
+    with pytest.raises(CommandLineError, match=r"pip install 'bids-qsm\[dask\]'"):
+        dispatch._on_cluster([], [], dispatch.Plan(1, 1), settings)
+
+
+@pytest.mark.parametrize("word", ["dask", "dask:", "slurm:x"])
+def test_executor_that_there_is_not(word, capsys) -> None:
+    with pytest.raises(SystemExit):
+        settings_from(["in", "out", "participant", "--executor", word])
+    assert "write 'local' or 'dask:ADDRESS|FILE'" in capsys.readouterr().err
+
+
+def test_outputs_are_those_of_a_run_without_a_cluster(address, tmp_path, monkeypatch) -> None:
     bids = tiny_dataset(tmp_path / "bids", ("01", "02"))
     with one_process():
         assert main([str(bids), str(tmp_path / "local"), "participant"]) == 0
-    words = ("participant", "--executor", f"dask:{address}")
-    assert main([str(bids), str(tmp_path / "dask"), *words]) == 0
+    words = [str(bids), str(tmp_path / "dask"), "participant", "--executor", f"dask:{address}"]
+    monkeypatch.setattr(sys, "argv", ["bids-qsm", *words])
+    assert main(words) == 0
+    record = json.loads((tmp_path / "dask/logs/sub-01_record.json").read_text())
+    assert record["run"]["command"][3:] == ["participant", "--executor", "dask"]
     assert "done in" in (tmp_path / "dask/logs/sub-02_log.txt").read_text()
     here, there = contents(tmp_path / "local"), contents(tmp_path / "dask")
     assert here.keys() == there.keys()
