@@ -9,12 +9,14 @@ the scheduler's settings say otherwise).  When the run ends early, the workers e
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -33,7 +35,7 @@ _LOOK_S = 0.5
 _STARTED = -1
 """Level of the event that tells which worker has a unit."""
 _MEMORY = "memory_gib"
-_NO_LIMIT_GIB = 1e6
+_NO_LIMIT = 2**60
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,24 @@ class _Preparation(WorkerPlugin):
         prepare_environment(self._needs.threads, self._needs.seed)
         # Dask's workers are daemons, which multiprocessing lets have no children
         multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
-        if _MEMORY not in worker.state.total_resources:
-            limit = worker.memory_manager.memory_limit
-            await worker.set_resources(**{_MEMORY: limit / 2**30 if limit else _NO_LIMIT_GIB})
+        declared = _MEMORY in worker.state.total_resources  # then the scheduler sees to it
+        limit = None if declared else worker.memory_manager.memory_limit
+        self._limit = self._free = limit or _NO_LIMIT
+        self._change = threading.Condition()
+
+    @contextlib.contextmanager
+    def memory(self, gib: float) -> Iterator[None]:
+        """Hold memory of this worker, once it is free; never more than the worker has."""
+        n_bytes = min(int(gib * 2**30), self._limit)
+        with self._change:
+            self._change.wait_for(lambda: self._free >= n_bytes)
+            self._free -= n_bytes
+        try:
+            yield
+        finally:
+            with self._change:
+                self._free += n_bytes
+                self._change.notify_all()
 
 
 def run_units(
@@ -108,6 +125,8 @@ def run_units(
     ClusterError, UnreadableInputError
         If the scheduler cannot be reached, or a worker cannot do the work.
     """
+    # what a user can act on is said by sentences
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     client = _connect(where)
     topic = f"bids-qsm-{secrets.token_hex(8)}"
     waiting: dict[str, Future] = {}
@@ -117,22 +136,24 @@ def run_units(
             yield Message(units[0].name, logging.WARNING, f"waits for workers to join {where}")
             client.wait_for_workers(1)
         _prepare(client, _Preparation(needs, topic))
-        most_gib = _largest_gib(client)
+        most_gib = _declared_gib(client)
         client.subscribe_topic(topic, lambda event: events.put(event[1]))
         for unit, gib in zip(units, memory_gib, strict=True):
             future = client.submit(
                 _work,
                 unit,
                 topic,
+                gib,
                 key=f"{topic}-{unit.name}",
-                resources={_MEMORY: min(gib, most_gib)},
+                resources=None if most_gib is None else {_MEMORY: min(gib, most_gib)},
             )
             waiting[unit.name] = future
             future.add_done_callback(lambda _, name=unit.name: events.put(name))
         yield from _events(client, waiting, events, stop_on_first_failure)
     finally:
-        client.cancel(list(waiting.values()))
-        client.unregister_worker_plugin(topic)
+        with contextlib.suppress(Exception):  # of a scheduler that is gone, there is nothing to end
+            client.cancel(list(waiting.values()))
+            client.unregister_worker_plugin(topic)
         client.close()
 
 
@@ -168,6 +189,8 @@ def _outcome(name: str, future: Future) -> Outcome:
             f"{error.allowed_failures + 1} workers died one after the other while at work on it "
             "(the memory may have run out: give the workers more, or fewer threads)."
         )
+    except CancelledError:
+        problem = "the scheduler was lost, or has cancelled it: start the cluster, and run again."
     except Exception as error:  # of the cluster: what the unit itself raises is in its outcome
         problem = f"the cluster could not run it ({type(error).__name__}: {error})."
     return Outcome(name, problem, "", 0.0, 0.0)
@@ -202,23 +225,36 @@ def _prepare(client: Client, preparation: _Preparation) -> None:
         ) from None
 
 
-def _largest_gib(client: Client) -> float:
+def _declared_gib(client: Client) -> float | None:
+    """Return the most memory that a worker declares; None where not all of them declare some."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return max((w["resources"].get(_MEMORY, 0.0) for w in workers), default=_NO_LIMIT_GIB)
+    declared = [worker["resources"].get(_MEMORY) for worker in workers]
+    return max(declared) if declared and None not in declared else None
 
 
-def _work(unit: Unit, topic: str) -> Outcome:
-    """Run a unit in a process of its own, on a worker; its messages go to the topic."""
+def _work(unit: Unit, topic: str, gib: float) -> Outcome:
+    """Run a unit on a worker, once there is memory for it; its messages go to the topic."""
     worker = get_worker()
     key = worker.get_current_task()
-    worker.log_event(topic, (unit.name, _STARTED, worker.address))
+    with worker.plugins[topic].memory(gib):
+        if _is_cancelled(worker, key):
+            return Outcome(unit.name, "it was cancelled.", "", 0.0, 0.0)
+        worker.log_event(topic, (unit.name, _STARTED, worker.address))
+        return _in_process(unit, topic, worker, key)
+
+
+def _is_cancelled(worker: Worker, key: str) -> bool:
+    task = worker.state.tasks.get(key)
+    return task is None or task.state == "cancelled"
+
+
+def _in_process(unit: Unit, topic: str, worker: Worker, key: str) -> Outcome:
     process = local.start_worker()
     done = threading.Event()
 
     def end_when_cancelled() -> None:
         while not done.wait(_LOOK_S):
-            task = worker.state.tasks.get(key)
-            if task is None or task.state == "cancelled":
+            if _is_cancelled(worker, key):
                 process.process.terminate()
                 return
 

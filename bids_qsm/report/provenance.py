@@ -37,7 +37,8 @@ def command_words(words: Sequence[str], settings: Settings) -> tuple[str, ...]:
     -------
     tuple of str
         The input and the output folder are ``BIDS_DIR`` and ``OUTPUT_DIR``, other paths their last
-        parts, and of a cluster nothing is said but that there was one.  Empty where the program was not called by a command line.
+        parts; of a cluster it is only said that there was one.  Empty where the program was not
+        called by a command line.
     """
     if not words or Path(words[0]).name not in PROGRAMS:
         return ()

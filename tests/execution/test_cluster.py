@@ -24,7 +24,7 @@ from bids_qsm.execution import cluster
 from bids_qsm.execution.cluster import ClusterError, Needs
 from bids_qsm.execution.local import Message, Outcome, Unit
 from bids_qsm.settings import Settings
-from tests.execution.units import kill_worker_once, refuse, stay, succeed
+from tests.execution.units import count, kill_worker_once, refuse, stay, succeed
 from tests.one_process import one_process
 from tests.tiny import tiny_dataset
 
@@ -37,7 +37,7 @@ def address() -> Iterator[str]:
         pytest.MonkeyPatch.context() as patch,  # workers set variables only in their own processes
         distributed.LocalCluster(
             n_workers=2,
-            threads_per_worker=1,
+            threads_per_worker=2,
             processes=True,
             memory_limit="4GiB",
             dashboard_address=None,
@@ -55,8 +55,15 @@ def is_alive(pid: int) -> bool:
     return False
 
 
-def run(units: list[Unit], address: str, **options: bool) -> list[Message | Outcome]:
-    return list(cluster.run_units(units, [0.1] * len(units), address, NEEDS, **options))
+def run(
+    units: list[Unit], address: str, gib: float = 0.1, **options: bool
+) -> list[Message | Outcome]:
+    return list(cluster.run_units(units, [gib] * len(units), address, NEEDS, **options))
+
+
+def test_worker_takes_no_more_units_than_its_memory_holds(address, tmp_path) -> None:
+    run([Unit(f"u{number}", count, (str(tmp_path),)) for number in range(4)], address, gib=3)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["1"] * 4
 
 
 def test_messages_and_outcomes(address, tmp_path) -> None:
@@ -79,10 +86,10 @@ def test_unit_of_a_killed_worker_is_done_again_and_that_is_said(address, tmp_pat
     assert any("was lost: it is done again" in e.text for e in events if isinstance(e, Message))
 
 
-def test_no_unit_is_started_after_the_first_failure(address) -> None:
-    units = [Unit(f"u{number}", refuse, ()) for number in range(8)]
-    events = run(units, address, stop_on_first_failure=True)
-    assert 1 <= sum(isinstance(event, Outcome) for event in events) < 8
+def test_no_unit_is_started_after_the_first_failure(address, tmp_path) -> None:
+    later = [Unit(f"u{number}", count, (str(tmp_path),)) for number in range(12)]
+    events = run([Unit("first", refuse, ()), *later], address, stop_on_first_failure=True)
+    assert 1 <= sum(isinstance(event, Outcome) for event in events) < 10
 
 
 def test_units_end_with_a_run_that_is_interrupted(address, tmp_path) -> None:

@@ -31,6 +31,15 @@ def kill_worker_once(path: str, tell: TELL) -> None:
         time.sleep(60)
 
 
+def count(folder: str, tell: TELL) -> None:
+    """Write how many units this worker has at the same time."""
+    mine = Path(folder) / f"{os.getppid()}-{os.getpid()}"
+    mine.touch()
+    time.sleep(0.3)
+    at_once = len(list(mine.parent.glob(f"{os.getppid()}-*")))
+    mine.rename(mine.with_name(f"done-{os.getpid()}")).write_text(str(at_once))
+
+
 def stay(path: str, tell: TELL) -> None:
     Path(path).write_text(str(os.getpid()))
     tell("stays")
