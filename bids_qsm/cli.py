@@ -288,6 +288,8 @@ def settings_from(words: Sequence[str] | None = None) -> Settings:
     a = parser().parse_args(words)
     if a.level != "group" and (a.model or a.rescan or a.exclude):
         raise CommandLineError("--model, --rescan and --exclude are for the group level.")
+    if a.level != "participant" and a.executor != "local":
+        raise CommandLineError("--executor is for the participant level.")
     if a.config_file is None:
         processing = processing_from({}, a.preset)
     else:
