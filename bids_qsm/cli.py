@@ -219,6 +219,15 @@ def _add_resources(group: argparse._ArgumentGroup) -> None:
         metavar="GB",
         help="memory to use in all (default: what is free); limits how many run at once",
     )
+    group.add_argument(
+        "--executor",
+        type=_executor,
+        default="local",
+        metavar="WHERE",
+        help="where series are processed: 'local', or 'dask:' and the address or file of a Dask "
+        "scheduler, on whose workers --omp-nthreads (default: 1) counts and --nprocs does not "
+        "(default: local)",
+    )
 
 
 def _add_behaviour(group: argparse._ArgumentGroup) -> None:
@@ -261,6 +270,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _executor(text: str) -> str:
+    kind, _, where = text.partition(":")
+    if text != "local" and (kind != "dask" or not where):
+        raise argparse.ArgumentTypeError(f"{text!r}: write 'local' or 'dask:ADDRESS|FILE'")
+    return text
+
+
 def settings_from(words: Sequence[str] | None = None) -> Settings:
     """Return the settings that the command line asks for.
 
@@ -272,6 +288,8 @@ def settings_from(words: Sequence[str] | None = None) -> Settings:
     a = parser().parse_args(words)
     if a.level != "group" and (a.model or a.rescan or a.exclude):
         raise CommandLineError("--model, --rescan and --exclude are for the group level.")
+    if a.level != "participant" and a.executor != "local":
+        raise CommandLineError("--executor is for the participant level.")
     if a.config_file is None:
         processing = processing_from({}, a.preset)
     else:
@@ -292,6 +310,7 @@ def settings_from(words: Sequence[str] | None = None) -> Settings:
         nprocs=a.nprocs or available_cpus(),
         omp_nthreads=a.omp_nthreads,
         mem_gb=a.mem_gb,
+        executor=a.executor,
         output_spaces=tuple(a.output_spaces),
         extra_steps=_extra_steps(a.extra_steps),
         atlases=tuple(dict.fromkeys(a.atlas)) or ("default",),
@@ -336,7 +355,8 @@ def _run_participants(settings: Settings) -> int:
     side.
     """
     quick = settings.dry_run or settings.reports_only or settings.boilerplate_only
-    worker = None if quick else start_worker(_prepare_worker, settings)
+    elsewhere = settings.executor != "local"
+    worker = None if quick or elsewhere else start_worker(_prepare_worker, settings)
     try:
         from bids_qsm.dispatch import run
 

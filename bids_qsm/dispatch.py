@@ -32,7 +32,7 @@ from bids_qsm.bids.naming import (
 from bids_qsm.bids.publishing import staging_dir, write_text
 from bids_qsm.errors import CommandLineError, printable
 from bids_qsm.execution.environment import available_memory_gib, prepare_environment
-from bids_qsm.execution.local import Outcome, Unit, Worker, run_units
+from bids_qsm.execution.local import Message, Outcome, Unit, Worker, run_units
 from bids_qsm.execution.locks import alone, held, shared
 from bids_qsm.execution.steps import files_fingerprint, fingerprint
 from bids_qsm.job import work_dir
@@ -159,6 +159,12 @@ def process(series: Series, settings: Settings, key: str, threads: int, tell: Te
         process_series(series, settings, key, threads, tell)
 
 
+def process_elsewhere(words: Sequence[str], *arguments: Any) -> None:
+    """Process one series on another machine, as if it had been called there by these words."""
+    sys.argv = list(words)  # for the record
+    process(*arguments)
+
+
 def _with_keys(found: Found, settings: Settings) -> tuple[Found, dict[str, str]]:
     """Return the fingerprint of each series; one whose files have vanished meanwhile is refused."""
     keys, refused = {}, list(found.refused)
@@ -205,6 +211,8 @@ def _atlas_fingerprints(settings: Settings) -> Any:
 
 def planned_workers(series: Sequence[Series], settings: Settings) -> Plan:
     """Return how many series run at once, as cores and memory allow."""
+    if settings.executor != "local":
+        return Plan(len(series), settings.omp_nthreads or 1)
     memory_gib = settings.mem_gb or available_memory_gib()
     largest_gib = max(needed_memory_gib(s) for s in series)
     by_memory = max(1, int(memory_gib / largest_gib))
@@ -235,24 +243,55 @@ def _process(
 ) -> list[Outcome]:
     if not waiting:
         return []
-    from bids_qsm.execution.progress import Display
-
     plan = planned_workers(waiting, settings)
+    units = [Unit(s.name, process, (s, settings, keys[s.name], plan.threads)) for s in waiting]
+    if settings.executor != "local":
+        units = [Unit(u.name, process_elsewhere, (sys.argv, *u.arguments)) for u in units]
+        events = _on_cluster(units, [needed_memory_gib(s) for s in waiting], plan, settings)
+        return _shown(events, len(units), settings)
     # the children inherit this environment
     prepare_environment(plan.threads, settings.random_seed)
-    units = [Unit(s.name, process, (s, settings, keys[s.name], plan.threads)) for s in waiting]
+    events = run_units(
+        units,
+        plan.workers,
+        stop_on_first_failure=settings.stop_on_first_crash,
+        ready=worker if plan.threads == (settings.omp_nthreads or settings.nprocs) else None,
+    )
+    return _shown(events, len(units), settings)
+
+
+def _shown(events: Iterator[Message | Outcome], n_units: int, settings: Settings) -> list[Outcome]:
+    """Show the events of units and return the outcomes."""
+    from bids_qsm.execution.progress import Display
+
     outcomes = []
-    with Display(len(units), settings.output_dir / "logs", settings.verbosity) as display:
-        for event in run_units(
-            units,
-            plan.workers,
-            stop_on_first_failure=settings.stop_on_first_crash,
-            ready=worker if plan.threads == (settings.omp_nthreads or settings.nprocs) else None,
-        ):
+    with Display(n_units, settings.output_dir / "logs", settings.verbosity) as display:
+        for event in events:
             display.show(event)
             if isinstance(event, Outcome):
                 outcomes.append(event)
     return outcomes
+
+
+def _on_cluster(
+    units: Sequence[Unit], memory_gib: Sequence[float], plan: Plan, settings: Settings
+) -> Iterator[Message | Outcome]:
+    try:
+        from bids_qsm.execution import cluster
+    except ImportError as error:
+        raise CommandLineError(
+            f"--executor {settings.executor} needs Dask ({error}): pip install 'bids-qsm[dask]'."
+        ) from None
+    # a derivative may be a single file
+    given = [p for p in (settings.work_dir, *settings.derivatives.values()) if p and p.is_dir()]
+    folders = (settings.bids_dir, settings.output_dir, *given)
+    return cluster.run_units(
+        units,
+        memory_gib,
+        settings.executor.partition(":")[2],
+        cluster.Needs(folders, plan.threads, settings.random_seed),
+        stop_on_first_failure=settings.stop_on_first_crash,
+    )
 
 
 def remove_staging(output_dir: Path, name: str) -> None:
@@ -317,16 +356,12 @@ def _track_lesions(all_series: Sequence[Series], settings: Settings) -> list[Out
             units.append(Unit(f"sub-{subject}_tracking", track, arguments))
     if not units:
         return []
-    from bids_qsm.execution.progress import Display
-
+    if settings.executor != "local":
+        most_gib = max(needed_memory_gib(series) for series in all_series)
+        events = _on_cluster(units, [most_gib] * len(units), plan, settings)
+        return _shown(events, len(units), settings)
     prepare_environment(plan.threads, settings.random_seed)
-    outcomes = []
-    with Display(len(units), settings.output_dir / "logs", settings.verbosity) as display:
-        for event in run_units(units, plan.workers):
-            display.show(event)
-            if isinstance(event, Outcome):
-                outcomes.append(event)
-    return outcomes
+    return _shown(run_units(units, plan.workers), len(units), settings)
 
 
 def _names_with_records(subject: str, asked: Collection[str], output_dir: Path) -> list[str]:
@@ -479,7 +514,8 @@ def _dry_run(found: Found, settings: Settings) -> str:
     lines.append(f"steps: {steps}")
     if found.series:
         plan = planned_workers(found.series, settings)
-        lines.append(f"{plan.workers} at a time, {plan.threads} threads each")
+        where = "" if settings.executor == "local" else ", on the workers of the cluster"
+        lines.append(f"{plan.workers} at a time, {plan.threads} threads each{where}")
     return "\n".join(printable(line) for line in lines)
 
 

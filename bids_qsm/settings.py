@@ -104,7 +104,8 @@ class Processing:
 class Settings:
     """A whole run: the words of the command line.
 
-    ``omp_nthreads`` and ``mem_gb`` are None where the program chooses.  ``models_file``,
+    ``omp_nthreads`` and ``mem_gb`` are None where the program chooses.  ``executor`` is ``local``
+    or ``dask:`` and a scheduler's address or file.  ``models_file``,
     ``rescan`` (two sessions) and ``exclude_file`` are of the group level.
     """
 
@@ -121,6 +122,7 @@ class Settings:
     nprocs: int = 1
     omp_nthreads: int | None = None
     mem_gb: float | None = None
+    executor: str = "local"
     output_spaces: tuple[str, ...] = OUTPUT_SPACES
     extra_steps: tuple[str, ...] = ()
     atlases: tuple[str, ...] = ("default",)

@@ -37,7 +37,8 @@ def command_words(words: Sequence[str], settings: Settings) -> tuple[str, ...]:
     -------
     tuple of str
         The input and the output folder are ``BIDS_DIR`` and ``OUTPUT_DIR``, other paths their last
-        parts.  Empty where the program was not called by a command line.
+        parts; of a cluster it is only said that there was one.  Empty where the program was not
+        called by a command line.
     """
     if not words or Path(words[0]).name not in PROGRAMS:
         return ()
@@ -49,7 +50,7 @@ def command_words(words: Sequence[str], settings: Settings) -> tuple[str, ...]:
     for word in words[1:]:
         name, equals, value = word.rpartition("=")
         short = folders.get(Path(value).absolute()) or (Path(value).name if "/" in value else value)
-        said.append(f"{name}{equals}{short}")
+        said.append(f"{name}{equals}{'dask' if value.startswith('dask:') else short}")
     return ("bids-qsm", *said)
 
 

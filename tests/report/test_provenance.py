@@ -31,8 +31,10 @@ def test_the_command_has_no_folder_of_the_machine(program: str) -> None:
         "4",
     ]
     words += ["--config-file=/users/me/my methods.toml", "--atlas", "/users/me/atlas-Mine"]
+    words += ["--executor", "dask:tcp://node7:8786"]
     said = ["BIDS_DIR", "OUTPUT_DIR", "participant", "-d", "mask=masks", "--nprocs", "4"]
     said += ["--config-file=my methods.toml", "--atlas", "atlas-Mine"]
+    said += ["--executor", "dask"]
     assert command_words([program, *words], SETTINGS) == ("bids-qsm", *said)
 
 
