@@ -38,7 +38,7 @@ from bids_qsm.report.record import (
     SubjectRecord,
     TableRecord,
     record_from_json,
-    subject_record_to_json,
+    record_to_json,
 )
 from bids_qsm.settings import Settings
 from bids_qsm.statistics.longitudinal import DAYS_A_YEAR, time_in_years
@@ -122,7 +122,7 @@ def track_subject(
             key=key,
             outputs=tuple(path.as_posix() for path in staging.files()),
         )
-        staging.write(tracking_record_path(subject), subject_record_to_json(record))
+        staging.write(tracking_record_path(subject), record_to_json(record))
         withdraw(settings.output_dir, tracking_record_path(subject), f"sub-{subject}")
     if settings.work_dir is None:
         shutil.rmtree(steps.folder, ignore_errors=True)

@@ -10,7 +10,7 @@ import pytest
 from bids_qsm.bids.publishing import encode_table
 from bids_qsm.errors import NothingToDoError, UnreadableInputError
 from bids_qsm.gathering import gather, read_table
-from bids_qsm.report.record import SubjectRecord, TableRecord, subject_record_to_json
+from bids_qsm.report.record import SubjectRecord, TableRecord, record_to_json
 from tests.analyses.tiny import Tiny, make
 
 
@@ -209,7 +209,7 @@ def follow(tiny: Tiny, subject: str) -> None:
     record = SubjectRecord(
         subject, "Lesion tracking", "1", (), (), (), (TableRecord("tracking", path),), "k", (path,)
     )
-    text = subject_record_to_json(record)
+    text = record_to_json(record)
     (tiny.out / "logs" / f"sub-{subject}_tracking.json").write_text(text)
 
 

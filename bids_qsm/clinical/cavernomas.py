@@ -15,18 +15,15 @@ from bids_qsm.bids.derivatives import find_tracked_lesions
 from bids_qsm.bids.naming import entities_of
 from bids_qsm.choices import method, note
 from bids_qsm.clinical.case import Case, Finding, NamedImage, NamedTable
+from bids_qsm.clinical.nuclei import iron_rich
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.images import Image, load_image
 from bids_qsm.job import Job, digest
-from bids_qsm.labelling import Structures
-from bids_qsm.numerics.geometry import Bool
 from bids_qsm.numerics.lesion_tables import label_lesions, lesion_table, with_map
 from bids_qsm.report.picture import Picture
 
 GIVEN = "given"
 SECTION = "Lesion tracking"
-IRON_RICH = ("caudate", "putamen", "pallid", "nigra", "red nucleus", "subthalamic", "dentate")
-"""Words in the names of nuclei that may have as much susceptibility as a lesion."""
 
 Labels = NDArray[np.int16]
 
@@ -71,7 +68,7 @@ def _found(job: Job, case: Case) -> Labels:
     assert local is not None
     relaxation = case.maps.relaxation
     r2star_per_s = None if relaxation is None else relaxation.r2star_per_s
-    nuclei = _iron_rich(case.structures)
+    nuclei = iron_rich(case.structures)
     found = job.steps.run(
         "paramagnetic",
         _Found,
@@ -88,17 +85,6 @@ def _found(job: Job, case: Case) -> Labels:
     )
     note(job, "paramagnetic", options, job.steps.seconds("paramagnetic"))
     return found.labels
-
-
-def _iron_rich(structures: Iterable[Structures]) -> Bool | None:
-    """Return the voxels of nuclei that are rich in iron, of all atlases; None without any."""
-    found: Bool | None = None
-    for of_atlas in structures:
-        names = of_atlas.atlas.table["name"].str.lower()
-        chosen = of_atlas.atlas.table.loc[names.str.contains("|".join(IRON_RICH)), "index"]
-        voxels = np.isin(of_atlas.labels.data, chosen)
-        found = voxels if found is None else found | voxels
-    return found
 
 
 def _given(job: Job, case: Case) -> Labels | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 
 import numpy as np
@@ -11,13 +10,12 @@ import pandas as pd
 from bids_qsm.choices import method, note
 from bids_qsm.clinical.bleed_places import place_inclusions
 from bids_qsm.clinical.case import Case, Finding, NamedImage, NamedTable
-from bids_qsm.clinical.nuclei import PATTERNS
+from bids_qsm.clinical.nuclei import iron_rich
 from bids_qsm.job import Job, digest
 from bids_qsm.numerics.geometry import Bool, hz_per_ppm
 from bids_qsm.numerics.microbleeds import BLEED, CALCIFICATION, COARSEST_MM, Inclusions
 
 STEP = "microbleeds"
-IRON_RICH = (*PATTERNS.values(), re.compile(r"caudate|putamen|pallid|dentate", re.IGNORECASE))
 
 
 def find_microbleeds(job: Job, case: Case) -> Finding | None:
@@ -37,7 +35,7 @@ def find_microbleeds(job: Job, case: Case) -> Finding | None:
     if maps.total is not None:
         scale = np.float32(1 / hz_per_ppm(maps.b0_t))
         total_ppm = np.where(maps.total.mask, maps.total.field_hz * scale, np.float32(0))
-    nuclei = iron_rich(case)
+    nuclei = iron_rich(case.structures)
     found = job.steps.run(
         STEP,
         Inclusions,
@@ -65,17 +63,6 @@ def find_microbleeds(job: Job, case: Case) -> Finding | None:
         draw=partial(draw_inclusions, maps, found.labels, table),
         facts=facts(table),
     )
-
-
-def iron_rich(case: Case) -> Bool | None:
-    """Return where an atlas has nuclei that are rich in iron; None without labels."""
-    masks = []
-    for structures in case.structures:
-        names = structures.atlas.table["name"].astype(str)
-        chosen = [any(p.search(name) for p in IRON_RICH) for name in names]
-        index = structures.atlas.table.loc[chosen, "index"]
-        masks.append(np.isin(structures.labels.data, index))
-    return np.logical_or.reduce(masks) if masks else None
 
 
 def described(found: Inclusions, case: Case) -> pd.DataFrame:

@@ -32,6 +32,8 @@ PATTERNS: Mapping[str, re.Pattern[str]] = {
 }
 """What the nuclei are called in atlases."""
 
+_IRON_RICH = (*PATTERNS.values(), re.compile(r"caudate|putamen|pallid|dentate", re.IGNORECASE))
+
 
 @dataclass(frozen=True)
 class Nuclei:
@@ -60,6 +62,16 @@ def nuclei_of(table: pd.DataFrame) -> Nuclei:
         if name is not None and str(row.hemisphere) in SIDES:
             found.setdefault((name, str(row.hemisphere)), []).append(int(row.index))
     return Nuclei({key: tuple(indices) for key, indices in found.items()})
+
+
+def iron_rich(structures: Iterable[Structures]) -> Bool | None:
+    """Return the voxels of nuclei that are rich in iron, of all atlases; None without an atlas."""
+    masks = []
+    for of_atlas in structures:
+        names, index = (of_atlas.atlas.table[column] for column in ("name", "index"))
+        chosen = [any(p.search(str(name)) for p in _IRON_RICH) for name in names]
+        masks.append(np.isin(of_atlas.labels.data, index[chosen]))
+    return np.logical_or.reduce(masks) if masks else None
 
 
 def structures_with(

@@ -232,31 +232,18 @@ class SubjectRecord:
     outputs: tuple[str, ...]
 
 
-def subject_record_to_json(record: SubjectRecord) -> str:
-    """Return a subject's record as JSON text."""
-    return json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False)
-
-
 def subject_record_from_json(text: str) -> SubjectRecord:
-    """Return the record that :func:`subject_record_to_json` wrote.
+    """Return the record that :func:`record_to_json` wrote.
 
     Raises
     ------
     ValueError, KeyError, TypeError
         If the text is not such a record.
     """
-    fields = _fields(text)
-    return SubjectRecord(
-        **{
-            **fields,
-            "steps": tuple(StepRecord(**step) for step in fields["steps"]),
-            "figures": tuple(FigureRecord(**figure) for figure in fields["figures"]),
-            "tables": tuple(TableRecord(**table) for table in fields["tables"]),
-        }
-    )
+    return SubjectRecord(**_fields(text))
 
 
-def record_to_json(record: SeriesRecord) -> str:
+def record_to_json(record: SeriesRecord | SubjectRecord) -> str:
     """Return a record as JSON text, its facts and parameters in their own order."""
     return json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False)
 
@@ -275,9 +262,6 @@ def record_from_json(text: str) -> SeriesRecord:
     return SeriesRecord(
         **{
             **fields,
-            "steps": tuple(StepRecord(**step) for step in fields["steps"]),
-            "figures": tuple(FigureRecord(**figure) for figure in fields["figures"]),
-            "tables": tuple(TableRecord(**table) for table in fields["tables"]),
             "reference": None if reference is None else ReferenceRecord(**reference),
             "run": RunRecord(**{**run, "inputs": inputs}),
         }
@@ -285,6 +269,7 @@ def record_from_json(text: str) -> SeriesRecord:
 
 
 def _fields(text: str) -> dict[str, Any]:
+    """Return the fields of a record, with the records that both kinds hold."""
     try:
         fields = json.loads(text, object_hook=_with_tuples)
     except RecursionError:
@@ -297,7 +282,12 @@ def _fields(text: str) -> dict[str, Any]:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"{name!r} leads out of the output folder")
-    return fields
+    return {
+        **fields,
+        "steps": tuple(StepRecord(**step) for step in fields["steps"]),
+        "figures": tuple(FigureRecord(**figure) for figure in fields["figures"]),
+        "tables": tuple(TableRecord(**table) for table in fields["tables"]),
+    }
 
 
 def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
