@@ -143,7 +143,8 @@ def align_anatomy(job: Job, magnitude: Image, brain: Bool) -> Anatomy | None:
     folder = work_dir(job.settings) / path.name.split(".")[0]
     inputs = fingerprint(files_fingerprint([path]), job.settings.random_seed)
     with locked(folder):
-        steps = Steps(folder, inputs, job.steps.tell)
+        # other series of the subject read what lies here: nothing of it is made again meanwhile
+        steps = Steps(folder, inputs, job.steps.tell, keep_from_s=0)
         t1w = steps.run("t1w", PreparedT1w, lambda _: prepare_t1w(load_image(path)), {})
         steps.run("template", _Files, lambda own: _warped(t1w, own), {}, after=["t1w"])
     rigid = job.steps.run(

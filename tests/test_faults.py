@@ -138,7 +138,7 @@ def test_full_work_folder_is_said_and_the_next_run_goes_on(tmp_path, small_files
     zeros = np.zeros((20, 20, 20), np.float32)
 
     def run() -> None:
-        steps = Steps(tmp_path / "work", "inputs", lambda _: None)
+        steps = Steps(tmp_path / "work", "inputs", lambda _: None, keep_from_s=0)
         steps.run("relaxometry", Relaxation, lambda _: Relaxation(zeros, zeros, zeros), {})
 
     small_files(1000)

@@ -16,6 +16,7 @@ from bids_qsm.errors import UnreadableInputError
 from bids_qsm.images import load_image, voxel_sizes_mm
 from bids_qsm.numerics.coil_combination import combine_coils
 from bids_qsm.numerics.geometry import Float32, Geometry
+from bids_qsm.numerics.layout import copy_volume
 from bids_qsm.numerics.phase import (
     find_range,
     find_units_per_turn,
@@ -25,9 +26,6 @@ from bids_qsm.numerics.phase import (
     undo_slice_alternation,
 )
 from bids_qsm.settings import Processing
-
-_AT_ONCE = 4
-"""Echoes that are brought into one array together: more take more memory, fewer more time."""
 
 
 @dataclass(frozen=True)
@@ -113,30 +111,18 @@ def _stack(series: Series, paths: Sequence[Path], warnings: list[str]) -> Float3
         return stored
     stored = np.empty((*series.shape, len(paths)), np.float32)
 
-    def read(path: Path) -> tuple[Float32, list[str]]:
+    def read(echo: int) -> list[str]:
         found: list[str] = []
-        volume = load_image(path).data.reshape(series.shape)
-        _check_volume(volume, f"{path}: the image", found)
-        return volume, found
+        volume = load_image(paths[echo], order="K").data.reshape(series.shape)
+        _check_volume(volume, f"{paths[echo]}: the image", found)
+        copy_volume(volume, stored[..., echo])
+        return found
 
     # unpacking takes longest, and leaves other threads free
     with ThreadPoolExecutor(scipy.fft.get_workers()) as pool:
-        for first in range(0, len(paths), _AT_ONCE):
-            together = list(pool.map(read, paths[first : first + _AT_ONCE]))
-            volumes = [volume for volume, _ in together]
-            warnings += [warning for _, found in together for warning in found]
-            _interleave(volumes, stored[..., first : first + len(volumes)], pool)
+        for found in pool.map(read, range(len(paths))):
+            warnings += found
     return stored
-
-
-def _interleave(volumes: list[Float32], stored: Float32, pool: ThreadPoolExecutor) -> None:
-    """Copy the volumes into an array of shape (x, y, z, echo)."""
-
-    def copy_plane(x: int) -> None:  # one by one: a plane of all echoes stays in the cache
-        for echo, volume in enumerate(volumes):
-            stored[x, ..., echo] = volume[x]
-
-    list(pool.map(copy_plane, range(stored.shape[0])))
 
 
 def _check_volume(volume: Float32, what: str, warnings: list[str]) -> None:

@@ -33,6 +33,8 @@ def prepare_environment(threads: int, seed: int = 1) -> None:
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(threads)
+    # threads of numba that wait would else take the cores from those of the Fourier transform
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ["ANTS_RANDOM_SEED"] = str(seed)
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     folders = {name: Path(os.environ[name]) for name in _CACHES if os.environ.get(name)}

@@ -1,8 +1,8 @@
 """Restartable steps: a step whose inputs, parameters and code are unchanged is read back.
 
 A step's result is a frozen dataclass whose fields are arrays, numbers, texts, tuples of these, or
-dataclasses of the same kind.  It is kept as one ``.npz`` in a folder of the step; files that the
-step makes itself (transforms) lie beside it.  ``result.npz`` appears by an atomic rename, last: a
+dataclasses of the same kind.  What took long is kept as one ``.npz`` in a folder of the step; files
+that the step makes itself (transforms) lie beside it.  ``result.npz`` appears by an atomic rename, last: a
 step is either done or not.
 """
 
@@ -14,9 +14,8 @@ import fcntl
 import hashlib
 import json
 import shutil
+import sys
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -26,9 +25,13 @@ from typing import Any, TypeVar, get_type_hints
 import numpy as np
 
 from bids_qsm.errors import UnwritableOutputError
+from bids_qsm.reading import check_file
 
 Result = TypeVar("Result")
 _RESULT = "result.npz"
+
+KEEP_FROM_S = 2.0
+"""What takes less is not kept: to write it and to read it back would take about as long."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,21 @@ class Steps:
         Fingerprint of the input files and of what else all steps depend on.
     tell : callable
         Is told each step's name when it starts.
+    keep_from_s : float
+        How long a step must take for its result to be kept.
     """
 
-    def __init__(self, folder: Path, inputs: str, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        inputs: str,
+        tell: Callable[[str], None],
+        keep_from_s: float = KEEP_FROM_S,
+    ) -> None:
         self.folder = folder
         self.timings: list[Timing] = []
         self._inputs = inputs
+        self._keep_from_s = keep_from_s
         self.tell = tell
         self._keys: dict[str, str] = {}
 
@@ -95,8 +107,9 @@ class Steps:
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(parents=True)
             result = compute(folder)
-            with _writing(folder):
-                _write_result(folder / _RESULT, result)
+            if time.perf_counter() - started >= self._keep_from_s:
+                with _writing(folder):
+                    _write_result(folder / _RESULT, result)
         self.timings.append(Timing(name, time.perf_counter() - started, reused))
         return result
 
@@ -173,14 +186,35 @@ def _flattened(result: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _read_result(path: Path, result_type: type[Result]) -> Result | None:
     """Return the kept result, or None where there is none or it does not fit."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with load_arrays(path) as stored:
             fields = json.loads(str(stored["_others"]))
             fields |= {name: stored[name] for name in stored.files if name != "_others"}
         return _built(result_type, fields)
-    except FileNotFoundError:
+    except Exception:  # damaged on disk, in whatever way: the step is simply run again
         return None
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error):
-        return None  # damaged on disk: the step is simply run again
+
+
+def load_arrays(path: Path) -> Any:
+    """Open an ``.npz`` file that holds arrays as they are, not packed: it cannot unpack to more.
+
+    Raises
+    ------
+    OSError
+        If there is no such file, or it cannot be read.
+    ValueError
+        If it is no ordinary file, or its arrays take more than the file has.
+    Exception
+        Of many kinds, from the modules that read archives, if it is damaged.
+    """
+    check_file(path, sys.maxsize)
+    stored = np.load(path, allow_pickle=False)
+    if not isinstance(stored, np.lib.npyio.NpzFile):
+        raise ValueError("it is no archive of arrays")
+    members = stored.zip.infolist()
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        stored.close()
+        raise ValueError("its arrays are packed")
+    return stored
 
 
 def _built(result_type: Any, fields: Mapping[str, Any], prefix: str = "") -> Any:

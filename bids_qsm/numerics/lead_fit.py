@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage, optimize
+from scipy import ndimage
 from scipy.special import erf
 
 from bids_qsm.numerics.lead_models import LeadModel
@@ -123,7 +124,7 @@ def fit_end(
     results = []
     for start in starts_mm:
         guess = np.array([start, 0.0, 0.0, np.log(0.8 * clip), np.log(0.8 * clip), np.log(0.45)])
-        result = optimize.least_squares(
+        result = scipy.optimize.least_squares(
             residuals,
             guess,
             loss="soft_l1",

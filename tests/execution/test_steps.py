@@ -35,7 +35,7 @@ def make(folder: Path, calls: list[str], factor: float = 2.0) -> Result:
 
 
 def run(folder: Path, calls: list[str], inputs: str = "a", factor: float = 2.0) -> Result:
-    steps = Steps(folder, inputs, lambda name: None)
+    steps = Steps(folder, inputs, lambda name: None, keep_from_s=0)
     return steps.run("first", Result, lambda f: make(f, calls, factor), {"factor": factor})
 
 
@@ -52,6 +52,16 @@ def test_unchanged_step_is_read_back_as_it_was(tmp_path) -> None:
     assert (next(tmp_path.glob("first-*")) / "note.txt").exists()
 
 
+def test_quick_step_is_made_again_and_long_one_is_kept(tmp_path) -> None:
+    calls: list[str] = []
+    for _ in range(2):
+        steps = Steps(tmp_path, "a", lambda name: None, keep_from_s=0.2)
+        steps.run("quick", Result, lambda f: make(f, calls), {})
+        steps.run("long", Result, lambda f: (time.sleep(0.3), make(f, calls))[1], {}, ["quick"])
+    assert [timing.reused for timing in steps.timings] == [False, True]
+    assert calls == ["run"] * 3
+
+
 def test_changed_parameter_or_input_runs_again(tmp_path) -> None:
     calls: list[str] = []
     run(tmp_path, calls)
@@ -63,7 +73,7 @@ def test_changed_parameter_or_input_runs_again(tmp_path) -> None:
 def test_change_upstream_runs_the_later_step_again(tmp_path) -> None:
     calls: list[str] = []
     for factor in (2.0, 2.0, 3.0):
-        steps = Steps(tmp_path, "a", lambda name: None)
+        steps = Steps(tmp_path, "a", lambda name: None, keep_from_s=0)
         steps.run("first", Result, lambda f, x=factor: make(f, [], x), {"factor": factor})
         steps.run("second", Result, lambda f: make(f, calls), {}, after=["first"])
     assert len(calls) == 2
@@ -83,7 +93,7 @@ def test_step_that_fails_leaves_no_result(tmp_path) -> None:
         (folder / "half.txt").write_text("half")
         raise RuntimeError("no")
 
-    steps = Steps(tmp_path, "a", lambda name: None)
+    steps = Steps(tmp_path, "a", lambda name: None, keep_from_s=0)
     with pytest.raises(RuntimeError):
         steps.run("first", Result, fail, {"factor": 2.0})
     assert not list(tmp_path.glob("*/result.npz"))
