@@ -27,7 +27,7 @@ R2* and susceptibility maps, deep-grey labels, tables and a report from a BIDS d
 multi-echo gradient-echo runs (magnitude and phase) and, where there are some, T1w images.
 
 'bids-qsm atlas -h' lists, checks, imports and builds atlases; 'bids-qsm compare -h' compares two
-segmentations."""
+segmentations; 'bids-qsm cluster-scripts -h' writes scripts for SLURM and Snakemake."""
 
 EXIT_STATUS = """\
 exit status:
@@ -395,6 +395,10 @@ def main(words: Sequence[str] | None = None) -> int:
             from bids_qsm.atlas_cli import main as atlas
 
             return atlas(words[1:])
+        if words[:1] == ["cluster-scripts"]:
+            from bids_qsm.cluster_cli import main as cluster_scripts
+
+            return cluster_scripts(words[1:])
         settings = settings_from(words)
         prepare_environment(settings.omp_nthreads or settings.nprocs, settings.random_seed)
         if settings.level == "group":
