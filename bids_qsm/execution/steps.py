@@ -2,8 +2,8 @@
 
 A step's result is a frozen dataclass whose fields are arrays, numbers, texts, tuples of these, or
 dataclasses of the same kind.  What took long is kept as one ``.npz`` in a folder of the step; files
-that the step makes itself (transforms) lie beside it.  ``result.npz`` appears by an atomic rename, last: a
-step is either done or not.
+that the step makes itself (transforms) lie beside it.  ``result.npz`` appears by an atomic rename,
+last: a step is either done or not.
 """
 
 from __future__ import annotations
