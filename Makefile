@@ -3,6 +3,7 @@
 #   make test   check style, types and imports, and pass the tests
 # `make docs` builds the documentation site (build/docs/index.html).
 # `make bench` sets methods against each other on simulated heads (docs/choosing-defaults.md).
+# `make docker` builds the container image, `make lock` renews the versions in it (docs/container.md).
 # Each makes its own virtual environment; both need Python 3.11 to 3.13 and a package index.
 
 ifndef PYTHON
@@ -20,7 +21,7 @@ BENCH_WORDS ?= --all
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml $(shell find bids_qsm -type f -not -name '*.py[co]' -not -name '*.nb[ic]')
 
-.PHONY: demo test lint coverage docs bench docker clean
+.PHONY: demo test lint coverage docs bench docker lock sbom clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO_VENV)/.installed
@@ -63,6 +64,19 @@ build/heads/dataset_description.json: | $(VENV)/.installed
 # Site settings of pip and a CA bundle, where they are needed: make docker DOCKER_SECRETS="..."
 docker:
 	DOCKER_BUILDKIT=1 docker build $(DOCKER_SECRETS) -t bids-qsm .
+
+# The newest versions that pyproject.toml allows, each with its hashes. Needs uv (pip install uv).
+lock:
+	cd container && uv pip compile --quiet --upgrade $(LOCKED) --extra dask ../pyproject.toml -o requirements.lock
+	cd container && uv pip compile --quiet --upgrade $(LOCKED) build-tools.in -o build-tools.lock
+LOCKED := --generate-hashes --python-version 3.11 --python-platform linux --no-emit-index-url \
+	--custom-compile-command "make lock"
+
+# What is in the image, as the image tells it (CycloneDX JSON).
+sbom:
+	mkdir -p build
+	docker run --rm --network none --entrypoint cat bids-qsm /opt/bids-qsm/sbom.json > build/sbom.json
+	@echo "Bill of materials: $(abspath build/sbom.json)"
 
 clean:
 	rm -rf $(VENV) $(DEMO_VENV) demo build dist *.egg-info .coverage* .pytest_cache .ruff_cache \
