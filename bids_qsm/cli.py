@@ -201,7 +201,7 @@ def _add_resources(group: argparse._ArgumentGroup) -> None:
         "--work-dir",
         type=Path,
         metavar="DIR",
-        help="folder for intermediate results, which are kept "
+        help="folder for intermediate results; those that took long are kept "
         "(default: a hidden folder in the output folder, removed when all went well)",
     )
     group.add_argument(
