@@ -5,6 +5,8 @@ holds as many units at once as it has threads, and as many as fit into its memor
 declares (``dask worker --resources memory_gib=12``), else into its ``--memory-limit``.  When a
 worker dies, Dask's scheduler gives its unit to another one, ``allowed-failures`` times (3, unless
 the scheduler's settings say otherwise).  When the run ends early, the workers end their units.
+Of the workers that are there at the start each must be fit for the work; one that joins later and
+is not gets none of it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import pkgutil
 import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +25,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from distributed import Client, Future, KilledWorker, Worker, WorkerPlugin, get_worker
+from distributed import Client, Future, KilledWorker, Status, Worker, WorkerPlugin, get_worker
 
 from bids_qsm import __version__
 from bids_qsm.errors import BidsQsmError, CommandLineError, UnreadableInputError
@@ -31,11 +34,13 @@ from bids_qsm.execution.environment import prepare_environment
 from bids_qsm.execution.local import Message, Outcome, Unit
 
 LONGEST_CONNECT_S = 20
+LONGEST_END_S = 10
 _LOOK_S = 0.5
 _STARTED = -1
 """Level of the event that tells which worker has a unit."""
 _MEMORY = "memory_gib"
 _NO_LIMIT = 2**60
+_MANY = 2**30
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,32 @@ class ClusterError(BidsQsmError):
 class _Preparation(WorkerPlugin):
     """Prepares a worker, also one that joins later, or refuses it."""
 
-    def __init__(self, needs: Needs, name: str) -> None:
+    def __init__(self, needs: Needs, name: str, unit: str) -> None:
         self.name = name
         self._needs = needs
+        self._unit = unit
         self._version = __version__
 
     async def setup(self, worker: Worker) -> None:
+        try:
+            self._check(worker)
+        except ClusterError as error:  # of one that joins later, Dask tells nobody else
+            worker.log_event(self.name, (self._unit, logging.WARNING, f"not used: {error}"))
+            raise
+        prepare_environment(self._needs.threads, self._needs.seed)
+        # Dask's workers are daemons, which multiprocessing lets have no children
+        multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+        declared = _MEMORY in worker.state.total_resources  # then the scheduler sees to it
+        limit = None if declared else worker.memory_manager.memory_limit
+        self._limit = self._free = limit or _NO_LIMIT
+        self._change = threading.Condition()
+        await worker.set_resources(**{self.name: _MANY})  # without it, no unit comes here
+        if worker.status == Status.running:
+            # units may wait for a worker: Dask looks for them when one joins, or wakes up
+            worker.status = Status.paused
+            worker.status = Status.running
+
+    def _check(self, worker: Worker) -> None:
         if self._version != __version__:
             raise ClusterError(
                 f"the worker {worker.address} has version {__version__} of bids-qsm, and this run "
@@ -71,13 +96,6 @@ class _Preparation(WorkerPlugin):
                     f"{folder}: the worker {worker.address} does not see this folder; it must "
                     "have the same path there (a shared file system, or bound into the container)."
                 )
-        prepare_environment(self._needs.threads, self._needs.seed)
-        # Dask's workers are daemons, which multiprocessing lets have no children
-        multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
-        declared = _MEMORY in worker.state.total_resources  # then the scheduler sees to it
-        limit = None if declared else worker.memory_manager.memory_limit
-        self._limit = self._free = limit or _NO_LIMIT
-        self._change = threading.Condition()
 
     @contextlib.contextmanager
     def memory(self, gib: float) -> Iterator[None]:
@@ -135,17 +153,19 @@ def run_units(
         if not client.scheduler_info(n_workers=-1)["workers"]:
             yield Message(units[0].name, logging.WARNING, f"waits for workers to join {where}")
             client.wait_for_workers(1)
-        _prepare(client, _Preparation(needs, topic))
+        _check_versions(client)
+        _prepare(client, _Preparation(needs, topic, units[0].name))
         most_gib = _declared_gib(client)
         client.subscribe_topic(topic, lambda event: events.put(event[1]))
         for unit, gib in zip(units, memory_gib, strict=True):
+            memory = {} if most_gib is None else {_MEMORY: min(gib, most_gib)}
             future = client.submit(
                 _work,
                 unit,
                 topic,
                 gib,
                 key=f"{topic}-{unit.name}",
-                resources=None if most_gib is None else {_MEMORY: min(gib, most_gib)},
+                resources={topic: 1, **memory},
             )
             waiting[unit.name] = future
             future.add_done_callback(lambda _, name=unit.name: events.put(name))
@@ -153,7 +173,12 @@ def run_units(
     finally:
         with contextlib.suppress(Exception):  # of a scheduler that is gone, there is nothing to end
             client.cancel(list(waiting.values()))
-            client.unregister_worker_plugin(topic)
+            # a worker that hangs would keep the run from ending
+            client.sync(
+                client.scheduler.unregister_worker_plugin,
+                name=topic,
+                callback_timeout=LONGEST_END_S,
+            )
         client.close()
 
 
@@ -211,6 +236,31 @@ def _connect(where: str) -> Client:
             f"--executor dask:{where}: the scheduler cannot be reached ({reason}); is it running, "
             "and may this machine connect to it?"
         ) from None
+
+
+def _check_versions(client: Client) -> None:
+    """Refuse a scheduler or a worker without this version of bids-qsm, before it is sent any."""
+    # functions of the standard library, as that is all that surely is there
+    version = (pkgutil.resolve_name, "bids_qsm:__version__")
+    found = client.run(*version, on_error="return")
+    try:
+        found["scheduler"] = client.run_on_scheduler(*version)
+    except ImportError as error:
+        found["scheduler"] = error
+    wrong = [place for place, there in found.items() if there != __version__]
+    if not wrong:
+        return
+    place, there = wrong[0], found[wrong[0]]
+    python = (pkgutil.resolve_name, "sys:executable")
+    if place == "scheduler":
+        where = f"the scheduler (Python: {client.run_on_scheduler(*python)})"
+    else:
+        where = f"the worker {place} (Python: {client.run(*python, workers=[place])[place]})"
+    has = f"has version {there} of bids-qsm" if isinstance(there, str) else "has no bids-qsm"
+    raise ClusterError(
+        f"{where} {has}, and this run is of {__version__}; {len(wrong)} of {len(found)} processes "
+        "of the cluster are so: start them all from the same installation or image as this run."
+    )
 
 
 def _prepare(client: Client, preparation: _Preparation) -> None:
