@@ -9,10 +9,14 @@ from typing import Any
 import pandas as pd
 
 from bids_qsm.images import Image
+from bids_qsm.job import Job
 from bids_qsm.labelling import Anatomy, Structures
 from bids_qsm.maps import Maps
 from bids_qsm.morphometry import Lesions
 from bids_qsm.report.picture import Picture
+
+COARSEST_MM = 2.0
+"""Longest edge of a voxel in which a bleed of 3 mm, or a rim of one or two, can still be told."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,16 @@ class Case:
     anatomy: Anatomy | None
     structures: Sequence[Structures]
     lesions: Lesions | None
+
+
+def warn_of_coarse_voxels(job: Job, voxel_mm: Sequence[float], purpose: str) -> None:
+    """Warn where voxels are too large for what is looked for; ``purpose`` ends the clause."""
+    largest_mm = max(voxel_mm)
+    if largest_mm > COARSEST_MM + 1e-3:
+        job.journal.warn(
+            f"Voxels of {largest_mm:.3g} mm are too large {purpose}; {COARSEST_MM:.0f} mm or less "
+            "is needed."
+        )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,13 @@ from bids_qsm.anatomy.resampling import apply_transforms
 from bids_qsm.bids.derivatives import find_tracked_lesions
 from bids_qsm.bids.naming import entities_of
 from bids_qsm.choices import method, note
-from bids_qsm.clinical.case import Case, Finding, NamedImage, NamedTable
+from bids_qsm.clinical.case import (
+    Case,
+    Finding,
+    NamedImage,
+    NamedTable,
+    warn_of_coarse_voxels,
+)
 from bids_qsm.clinical.nuclei import iron_rich
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.images import Image, load_image
@@ -50,6 +56,11 @@ def find_paramagnetic(job: Job, case: Case) -> Finding | None:
             return None
         job.journal.step("paramagnetic", GIVEN, {}, 0.0)
     else:
+        warn_of_coarse_voxels(
+            job,
+            case.maps.local.geometry.voxel_mm,
+            "to tell lesions from veins: pieces of veins are followed as lesions",
+        )
         labels = _found(job, case)
     image = case.maps.magnitude.like(labels)
     table = _table(case, labels)

@@ -9,11 +9,17 @@ import pandas as pd
 
 from bids_qsm.choices import method, note
 from bids_qsm.clinical.bleed_places import place_inclusions
-from bids_qsm.clinical.case import Case, Finding, NamedImage, NamedTable
+from bids_qsm.clinical.case import (
+    Case,
+    Finding,
+    NamedImage,
+    NamedTable,
+    warn_of_coarse_voxels,
+)
 from bids_qsm.clinical.nuclei import iron_rich
 from bids_qsm.job import Job, digest
 from bids_qsm.numerics.geometry import Bool, hz_per_ppm
-from bids_qsm.numerics.microbleeds import BLEED, CALCIFICATION, COARSEST_MM, Inclusions
+from bids_qsm.numerics.microbleeds import BLEED, CALCIFICATION, Inclusions
 
 STEP = "microbleeds"
 
@@ -24,12 +30,11 @@ def find_microbleeds(job: Job, case: Case) -> Finding | None:
     if not maps.chi or maps.local is None:
         job.journal.warn("No microbleeds were looked for: there is no susceptibility map.")
         return None
-    largest_mm = max(maps.local.geometry.voxel_mm)
-    if largest_mm > COARSEST_MM + 1e-3:
-        job.journal.warn(
-            f"Voxels of {largest_mm:.3g} mm are too large for microbleeds: small ones are missed, "
-            f"and pieces of vessels are taken for some; {COARSEST_MM:.0f} mm or less is needed."
-        )
+    warn_of_coarse_voxels(
+        job,
+        maps.local.geometry.voxel_mm,
+        "for microbleeds: small ones are missed, and pieces of vessels are taken for some",
+    )
     function, options = method(job.settings.processing, STEP)
     chi_ppm, local, total_ppm = maps.chi[0].result.chi_ppm, maps.local, None
     if maps.total is not None:

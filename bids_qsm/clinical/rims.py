@@ -8,11 +8,11 @@ from functools import partial
 import pandas as pd
 
 from bids_qsm.choices import method, note
-from bids_qsm.clinical.case import Case, Finding, NamedTable
+from bids_qsm.clinical.case import Case, Finding, NamedTable, warn_of_coarse_voxels
 from bids_qsm.job import Job, digest
 from bids_qsm.maps import Maps
 from bids_qsm.morphometry import Lesions
-from bids_qsm.numerics.rims import COARSEST_MM, Rims
+from bids_qsm.numerics.rims import Rims
 from bids_qsm.report.picture import Picture
 
 STEP = "rims"
@@ -31,12 +31,7 @@ def score_rims(job: Job, case: Case) -> Finding | None:
             "No paramagnetic rims were looked for: there is no T2 lesion on the series' grid."
         )
         return None
-    largest_mm = max(maps.local.geometry.voxel_mm)
-    if largest_mm > COARSEST_MM + 1e-3:
-        job.journal.warn(
-            f"Voxels of {largest_mm:.3g} mm are too large to show paramagnetic rims; "
-            f"{COARSEST_MM:.0f} mm or less is needed."
-        )
+    warn_of_coarse_voxels(job, maps.local.geometry.voxel_mm, "to show paramagnetic rims")
     function, options = method(job.settings.processing, STEP)
     chi_ppm, mask = maps.chi[0].result.chi_ppm, maps.local.mask
     voxel_mm = maps.local.geometry.voxel_mm

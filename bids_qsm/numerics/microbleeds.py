@@ -25,8 +25,6 @@ from bids_qsm.numerics.voids import notches
 
 Float64 = NDArray[np.float64]
 
-COARSEST_MM = 2.0
-"""Longest edge of a voxel in which a bleed of 3 mm can still be told."""
 BLEED, CALCIFICATION = "microbleed", "calcification"
 COLUMNS = (
     "i",

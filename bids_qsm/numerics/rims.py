@@ -16,8 +16,6 @@ from bids_qsm.numerics.geometry import Bool, Float32
 Float64 = NDArray[np.float64]
 Labels = NDArray[np.integer]
 
-COARSEST_MM = 2.0
-"""Longest edge of a voxel that can show a rim, which is one or two millimetres thick."""
 HYPERINTENSE, ISOINTENSE, HYPOINTENSE = "hyperintense", "isointense", "hypointense"
 COLUMNS = (
     "index",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -103,6 +104,15 @@ def test_lesions_are_found_and_a_nucleus_needs_more(tmp_path, case) -> None:
     )
     assert len(both.tables[0].table) == 2
     assert both.facts["Lesions to follow"].startswith("2, ")
+
+
+def test_coarse_voxels_are_warned_of_where_lesions_are_not_given(tmp_path, case) -> None:
+    maps = SimpleNamespace(**vars(case.maps))
+    thick = replace(maps.local.geometry, voxel_mm=(1.0, 1.0, 3.0))
+    maps.local = replace(maps.local, geometry=thick)
+    task = job(tmp_path)
+    find_paramagnetic(task, replace(case, maps=maps))
+    assert task.journal.warnings[0].startswith("Voxels of 3 mm are too large to tell lesions from")
 
 
 def test_a_mask_is_taken_apart_and_labels_stay_as_they_are(tmp_path, case) -> None:
