@@ -7,55 +7,37 @@ process, started before, imports the processing.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import math
-import os
-import re
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bids_qsm.admission import Plan, planned_workers, too_large
 from bids_qsm.bids.dataset import check_output_dir, prepare_output_dir
 from bids_qsm.bids.derivatives import check_derivatives, given_files
 from bids_qsm.bids.inputs import Found, Refusal, Series, find_series
-from bids_qsm.bids.naming import (
-    citations_folder,
-    entities_of,
-    output_path,
-    record_path,
-    report_path,
-    tracking_record_path,
-)
-from bids_qsm.bids.publishing import staging_dir, write_text
+from bids_qsm.bids.naming import output_path
+from bids_qsm.bids.publishing import staging_dir
 from bids_qsm.errors import CommandLineError, printable
-from bids_qsm.execution.environment import available_memory_gib, prepare_environment
+from bids_qsm.execution.environment import prepare_environment
 from bids_qsm.execution.local import Message, Outcome, Unit, Worker, run_units
 from bids_qsm.execution.locks import alone, held, shared
 from bids_qsm.execution.steps import files_fingerprint, fingerprint
 from bids_qsm.job import work_dir
-from bids_qsm.report.record import (
-    SeriesRecord,
-    SubjectRecord,
-    record_from_json,
-    subject_record_from_json,
+from bids_qsm.pages import (
+    in_order,
+    names_with_records,
+    read_record,
+    read_subject_record,
+    write_old_citations,
+    write_old_pages,
+    write_page,
 )
 from bids_qsm.settings import Settings, as_json
 
 Tell = Callable[[str], None]
-
-ANATOMY_GIB = 2.5
-"""Memory of the anatomical steps of one series."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How many processes run at once, and the threads of each."""
-
-    workers: int
-    threads: int
 
 
 def run(settings: Settings, worker: Worker | None = None) -> int:
@@ -80,18 +62,24 @@ def run(settings: Settings, worker: Worker | None = None) -> int:
     _check_methods(settings, worker)
     prepare_output_dir(settings)
     found, keys = _with_keys(found, settings)
-    finished = [s for s in found.series if _is_finished(s, keys[s.name], settings.output_dir)]
-    waiting = [s for s in found.series if s not in finished]
+    finished: list[Series] = []
+    waiting: list[Series] = []
+    for series in found.series:
+        is_finished = _is_finished(series, keys[series.name], settings.output_dir)
+        (finished if is_finished else waiting).append(series)
     for series in finished:
         remove_staging(settings.output_dir, series.name)
     outcomes: list[Outcome] = []
     followed: list[Outcome] = []
     if not settings.reports_only:
+        found, waiting = _with_memory(found, waiting, settings)
         with _sharing_work_dir(settings) as problems:
             outcomes = _process(waiting, keys, settings, worker)
             followed = _track_lesions(found.series, settings)
             problems += [outcome for outcome in (*outcomes, *followed) if outcome.problem]
-    _write_pages(found.series, settings.output_dir, anew=settings.reports_only)
+    subjects = {series.subject for series in found.series}
+    write_old_pages(subjects, settings.output_dir, anew=settings.reports_only)
+    write_old_citations(settings.output_dir, anew=settings.reports_only)
     status = _summary(found, finished, outcomes, settings)
     for outcome in followed:
         if outcome.problem:
@@ -150,13 +138,17 @@ def _methods_text(settings: Settings) -> str:
 
 
 def process(series: Series, settings: Settings, key: str, threads: int, tell: Tell) -> None:
-    """Process one series in a process of its own, unless another run has done so meanwhile."""
+    """Process one series in a process of its own, unless another run has done so meanwhile.
+
+    The subject's page is made here, too: of hundreds of subjects, all at once.
+    """
     with held(settings.output_dir, series.name, tell) as waited:
         if waited and _is_finished(series, key, settings.output_dir):
             return
         from bids_qsm.participant import process_series
 
         process_series(series, settings, key, threads, tell)
+    write_page(series.subject, settings.output_dir)
 
 
 def process_elsewhere(words: Sequence[str], *arguments: Any) -> None:
@@ -168,15 +160,7 @@ def process_elsewhere(words: Sequence[str], *arguments: Any) -> None:
 def _with_keys(found: Found, settings: Settings) -> tuple[Found, dict[str, str]]:
     """Return the fingerprint of each series; one whose files have vanished meanwhile is refused."""
     keys, refused = {}, list(found.refused)
-    limit_gib = settings.mem_gb or math.inf
     for series in found.series:
-        if images_gib(series) > limit_gib:
-            sentence = (
-                f"{series.files[0]}: the images of the series take {images_gib(series):.3g} GiB, "
-                f"more than --mem-gb {limit_gib:g} allows."
-            )
-            refused.append(Refusal(series.subject, series.session, series.name, sentence))
-            continue
         try:
             keys[series.name] = series_key(series, settings)
         except OSError as error:
@@ -184,6 +168,23 @@ def _with_keys(found: Found, settings: Settings) -> tuple[Found, dict[str, str]]
             refused.append(Refusal(series.subject, series.session, series.name, sentence))
     left = tuple(series for series in found.series if series.name in keys)
     return Found(left, tuple(sorted(refused, key=lambda refusal: refusal.name))), keys
+
+
+def _with_memory(
+    found: Found, waiting: Sequence[Series], settings: Settings
+) -> tuple[Found, list[Series]]:
+    """Refuse those of the waiting series that need more memory than there may be."""
+    sentences = {s.name: sentence for s in waiting if (sentence := too_large(s, settings))}
+    refused = [
+        Refusal(s.subject, s.session, s.name, sentences[s.name])
+        for s in waiting
+        if s.name in sentences
+    ]
+    left = tuple(series for series in found.series if series.name not in sentences)
+    return (
+        Found(left, tuple(sorted((*found.refused, *refused), key=lambda one: one.name))),
+        [series for series in waiting if series.name not in sentences],
+    )
 
 
 def series_key(series: Series, settings: Settings) -> str:
@@ -209,51 +210,26 @@ def _atlas_fingerprints(settings: Settings) -> Any:
     return [(asked, files_fingerprint(atlas_files(asked))) for asked in settings.atlases]
 
 
-def planned_workers(series: Sequence[Series], settings: Settings) -> Plan:
-    """Return how many series run at once, as cores and memory allow."""
-    if settings.executor != "local":
-        return Plan(len(series), settings.omp_nthreads or 1)
-    memory_gib = settings.mem_gb or available_memory_gib()
-    largest_gib = max(needed_memory_gib(s) for s in series)
-    by_memory = max(1, int(memory_gib / largest_gib))
-    most = min(len(series), by_memory, settings.nprocs)
-    threads = settings.omp_nthreads or max(1, settings.nprocs // most)
-    return Plan(max(1, min(most, settings.nprocs // threads)), threads)
-
-
-def images_gib(series: Series) -> float:
-    """Return the memory of the images alone, without which nothing can be done."""
-    n_parts = 1 if series.form == "magnitude" else 2
-    return math.prod(series.shape) * 4 * n_parts * len(series.te_s) / 2**30
-
-
-def needed_memory_gib(series: Series) -> float:
-    """Return an estimate of the peak memory of one series.
-
-    All echoes of magnitude, phase and unwrapped phase are held at once, then some 40 volumes of
-    single precision for the inversion on a padded grid.
-    """
-    voxels = series.shape[0] * series.shape[1] * series.shape[2]
-    maps_gib = voxels * 4 * (4 * len(series.te_s) + 40) / 2**30
-    return max(maps_gib, ANATOMY_GIB if series.t1w else 0) + 0.5
-
-
 def _process(
     waiting: Sequence[Series], keys: dict[str, str], settings: Settings, worker: Worker | None
 ) -> list[Outcome]:
     if not waiting:
         return []
     plan = planned_workers(waiting, settings)
-    units = [Unit(s.name, process, (s, settings, keys[s.name], plan.threads)) for s in waiting]
+    units = [
+        Unit(s.name, process, (s, settings, keys[s.name], plan.threads), gib)
+        for s, gib in zip(waiting, plan.memory_gib, strict=True)
+    ]
     if settings.executor != "local":
         units = [Unit(u.name, process_elsewhere, (sys.argv, *u.arguments)) for u in units]
-        events = _on_cluster(units, [needed_memory_gib(s) for s in waiting], plan, settings)
+        events = _on_cluster(units, plan.memory_gib, plan, settings)
         return _shown(events, len(units), settings)
     # the children inherit this environment
     prepare_environment(plan.threads, settings.random_seed)
     events = run_units(
         units,
         plan.workers,
+        limit_gib=plan.limit_gib,
         stop_on_first_failure=settings.stop_on_first_crash,
         ready=worker if plan.threads == (settings.omp_nthreads or settings.nprocs) else None,
     )
@@ -335,44 +311,39 @@ def track(
     unit = f"sub-{subject}_tracking"
     with held(settings.output_dir, unit, tell), scipy.fft.set_workers(threads):
         track_subject(subject, names, settings, key, tell)
+    write_page(subject, settings.output_dir)
 
 
 def _track_lesions(all_series: Sequence[Series], settings: Settings) -> list[Outcome]:
     """Follow lesions over the sessions of each subject in which something has changed."""
     if "lesion-tracking" not in settings.extra_steps:
         return []
+    if not all_series:
+        return []
     units = []
-    plan = planned_workers(all_series, settings) if all_series else Plan(1, 1)
-    for subject in sorted({series.subject for series in all_series}):
-        asked = {series.name for series in all_series if series.subject == subject}
-        names = _names_with_records(subject, asked, settings.output_dir)
+    plan = planned_workers(all_series, settings)
+    most_gib = max(plan.memory_gib, default=0.0)
+    names_of: dict[str, set[str]] = defaultdict(set)
+    for series in all_series:
+        names_of[series.subject].add(series.name)
+    recorded = names_with_records(settings.output_dir)
+    for subject, asked in sorted(names_of.items()):
+        names = in_order({*recorded.get(subject, ()), *asked})
         key = tracking_key(subject, names, settings)
-        record = _subject_record(subject, settings.output_dir)
+        record = read_subject_record(subject, settings.output_dir)
         there = record is not None and all(
             (settings.output_dir / path).exists() for path in record.outputs
         )
         if record is None or record.key != key or not there:
             arguments = (subject, names, settings, key, plan.threads)
-            units.append(Unit(f"sub-{subject}_tracking", track, arguments))
+            units.append(Unit(f"sub-{subject}_tracking", track, arguments, most_gib))
     if not units:
         return []
     if settings.executor != "local":
-        most_gib = max(needed_memory_gib(series) for series in all_series)
         events = _on_cluster(units, [most_gib] * len(units), plan, settings)
         return _shown(events, len(units), settings)
     prepare_environment(plan.threads, settings.random_seed)
-    return _shown(run_units(units, plan.workers), len(units), settings)
-
-
-def _names_with_records(subject: str, asked: Collection[str], output_dir: Path) -> list[str]:
-    """Return the subject's series, of this run and of others before; 2 comes before 10."""
-    logs = (output_dir / "logs").glob(f"sub-{subject}_*record.json")
-    names = {path.name.removesuffix("_record.json") for path in logs} | set(asked)
-    return _in_order(names)
-
-
-def _in_order(names: Collection[str]) -> list[str]:
-    return sorted(names, key=lambda name: [p.zfill(12) for p in re.split(r"(\d+)", name)])
+    return _shown(run_units(units, plan.workers, limit_gib=plan.limit_gib), len(units), settings)
 
 
 def tracking_key(subject: str, names: Sequence[str], settings: Settings) -> str:
@@ -392,114 +363,13 @@ def tracking_key(subject: str, names: Sequence[str], settings: Settings) -> str:
     )
 
 
-def _subject_record(subject: str, output_dir: Path) -> SubjectRecord | None:
-    try:
-        path = output_dir / tracking_record_path(subject)
-        return subject_record_from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def _is_finished(series: Series, key: str, output_dir: Path) -> bool:
-    record = _record(series.name, output_dir)
+    record = read_record(series.name, output_dir)
     return (
         record is not None
         and record.key == key
         and all((output_dir / path).exists() for path in record.outputs)
     )
-
-
-def _record(name: str, output_dir: Path) -> SeriesRecord | None:
-    try:
-        text = (output_dir / record_path(name)).read_text(encoding="utf-8")
-        return record_from_json(text)
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError):
-        return None  # of another version: the series is processed again
-
-
-def _write_pages(all_series: Sequence[Series], output_dir: Path, *, anew: bool) -> None:
-    """Write the page of each subject that is not made from its records as they are now.
-
-    What a subject's page shows are all of its series, also those of other runs.  The methods texts
-    of the dataset are written before: a killed run leaves a page to be written, and then they are
-    written again too.
-    """
-    names: dict[str, set[str]] = {series.subject: set() for series in all_series}
-    for path in (output_dir / "logs").glob("sub-*_record.json"):  # once: it may be a large folder
-        name = path.name.removesuffix("_record.json")
-        names.get(entities_of(name)["sub"], set()).add(name)
-    old = []
-    for subject, done in sorted(names.items()):
-        records = _records(subject, done, output_dir)
-        if records and (anew or not _is_page_of(subject, records, output_dir)):
-            old.append(subject)
-    if not old:
-        return
-    with held(output_dir, "citations"):
-        _write_citations(output_dir)
-    from bids_qsm.report.pages import subject_page
-
-    for subject in old:
-        with held(output_dir, f"sub-{subject}_page"):  # two runs: the later one sees both records
-            done = _names_with_records(subject, (), output_dir)
-            records = _records(subject, done, output_dir)
-            series_records = [one for one in records if isinstance(one, SeriesRecord)]
-            across = [one for one in records if isinstance(one, SubjectRecord)]
-            if series_records:
-                page = subject_page(subject, series_records, output_dir, across)
-                page += _made_from(records)
-                write_text(output_dir / report_path(subject), page)
-
-
-def _records(
-    subject: str, names: Collection[str], output_dir: Path
-) -> list[SeriesRecord | SubjectRecord]:
-    """Return the records of a subject: of its series, in order, and of all of them together."""
-    records = [
-        *(_record(name, output_dir) for name in _in_order(names)),
-        _subject_record(subject, output_dir),
-    ]
-    return [record for record in records if record is not None]
-
-
-def _is_page_of(
-    subject: str, records: Sequence[SeriesRecord | SubjectRecord], output_dir: Path
-) -> bool:
-    """Return whether the subject's page is made from these records."""
-    end = _made_from(records).encode()
-    try:
-        with (output_dir / report_path(subject)).open("rb") as page:
-            page.seek(-len(end), os.SEEK_END)
-            return page.read() == end
-    except OSError:
-        return False
-
-
-def _made_from(records: Sequence[SeriesRecord | SubjectRecord]) -> str:
-    """Return the last line of a page: no clock is needed to see that it is old."""
-    return f"<!-- made from {fingerprint([dataclasses.asdict(record) for record in records])} -->\n"
-
-
-def _write_citations(output_dir: Path) -> None:
-    """Write the methods text of all series that there are, also those of other runs."""
-    from bids_qsm.report.citations import citation_files, grouped
-    from bids_qsm.report.methods import methods_body
-
-    texts = {}
-    for path in sorted((output_dir / citations_folder()).glob("sub-*_record.json")):
-        name = path.name.removesuffix("_record.json")
-        record = _record(name, output_dir)
-        if record is not None:
-            texts[name] = methods_body(record.steps, version=record.version)
-            across = _subject_record(record.subject, output_dir)
-            if across is not None:
-                tracked = methods_body(across.steps, version=across.version)
-                texts[f"sub-{record.subject}, {across.heading.lower()}"] = tracked
-    files = citation_files(grouped(texts)) if texts else {}
-    for name, text in files.items():
-        write_text(output_dir / citations_folder() / name, text)
 
 
 def _dry_run(found: Found, settings: Settings) -> str:

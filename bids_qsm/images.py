@@ -147,11 +147,11 @@ def _check_kind(path: Path, kind: str) -> None:
 
 def _open(path: Path) -> nib.Nifti1Image:
     """Open a NIfTI file; a compressed one is read to its end, so that its checksum is tested."""
-    check_header(path)
+    read_header(path)
     if path.suffix != ".gz":
         return nib.load(path)
     with igzip.open(path, "rb") as stream:
-        kind, n_bytes = _claim(stream.read(_LONGEST_HEADER))
+        kind, _, n_bytes = _claim(stream.read(_LONGEST_HEADER))
         stream.seek(0)
         content = stream.read(n_bytes)
         if len(stream.read(_MOST_AFTER)) == _MOST_AFTER:  # at the end, checksums are tested
@@ -159,8 +159,8 @@ def _open(path: Path) -> nib.Nifti1Image:
     return kind.from_bytes(content)
 
 
-def check_header(path: Path) -> None:
-    """Refuse an image whose header claims more than there can be; only the header is read.
+def read_header(path: Path) -> nib.Nifti1Header:
+    """Read an image's header alone, and refuse one that claims more than there can be.
 
     Raises
     ------
@@ -169,14 +169,15 @@ def check_header(path: Path) -> None:
     check_file(path, sys.maxsize)
     is_packed = path.suffix == ".gz"
     with igzip.open(path, "rb") if is_packed else path.open("rb") as stream:
-        _, n_bytes = _claim(stream.read(_LONGEST_HEADER))
+        _, header, n_bytes = _claim(stream.read(_LONGEST_HEADER))
     # zeros are packed by this factor, nothing by more
     if n_bytes > path.stat().st_size * (_DENSEST if is_packed else 1):
         raise ImageFileError("the file is too short for the voxels that its header claims")
+    return header
 
 
-def _claim(start: bytes) -> tuple[type[nib.Nifti1Image], int]:
-    """Return what an image is, and how long its file, by its header, which is checked."""
+def _claim(start: bytes) -> tuple[type[nib.Nifti1Image], nib.Nifti1Header, int]:
+    """Return what an image is, its header, which is checked, and by that how long its file is."""
     header_sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
     if not header_sizes & {348, 540}:
         raise ImageFileError("it has no NIfTI header")
@@ -191,7 +192,7 @@ def _claim(start: bytes) -> tuple[type[nib.Nifti1Image], int]:
     n_voxels = math.prod(shape)
     n_bytes = int(offset) + n_voxels * header.get_data_dtype().itemsize
     check_claim(max(n_bytes, 4 * n_voxels))
-    return kind, n_bytes
+    return kind, header, n_bytes
 
 
 def _first_line(error: BaseException) -> str:

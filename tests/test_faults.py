@@ -205,6 +205,7 @@ def test_clocks_that_are_wrong_change_nothing_but_what_is_made_again(tmp_path) -
 def test_images_larger_than_the_memory_that_is_given_are_refused(tmp_path) -> None:
     tiny_series(tmp_path / "bids", "01")
     settings = Settings(tmp_path / "bids", tmp_path / "out", mem_gb=1e-4, skip_bids_validation=True)
-    left, _ = dispatch._with_keys(find_series(settings), settings)
-    assert left.series == ()
+    found = find_series(settings)
+    left, waiting = dispatch._with_memory(found, found.series, settings)
+    assert (left.series, waiting) == ((), [])
     assert "more than --mem-gb 0.0001 allows" in left.refused[0].sentence

@@ -161,7 +161,7 @@ def test_only_what_has_changed_is_followed_again(settings, known_poses, monkeypa
     date(settings, "ses-1\t2020-01-01", "ses-2\t2021-01-01")
     follow(settings)
     started = []
-    monkeypatch.setattr(dispatch, "run_units", lambda units, _: started.extend(units) or [])
+    monkeypatch.setattr(dispatch, "run_units", lambda units, *_, **__: started.extend(units) or [])
     monkeypatch.setattr(dispatch, "planned_workers", lambda *_: dispatch.Plan(1, 1))
     series = [type("Series", (), {"subject": "aa", "name": name})() for name in NAMES[:2]]
     # one session alone may be asked for: the others are followed all the same

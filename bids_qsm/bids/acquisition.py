@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from bids_qsm.errors import UnreadableInputError
-from bids_qsm.images import DAMAGED, check_header, voxel_sizes_mm
+from bids_qsm.images import DAMAGED, read_header, voxel_sizes_mm
 from bids_qsm.numerics.geometry import GYROMAGNETIC_RATIO_HZ_PER_T
 
 LONGEST_TE_S = 1.0
@@ -62,17 +61,17 @@ def read_grid(path: Path) -> Grid:
     if not path.is_file():
         raise UnreadableInputError(f"{path}: this is no ordinary file.")
     try:
-        check_header(path)
-        nifti = nib.load(path)
-        affine = np.asarray(nifti.affine, np.float64)
+        header = read_header(path)
+        affine = np.asarray(header.get_best_affine(), np.float64)
     except DAMAGED as error:
         raise _unreadable(path, error) from None
-    sizes = [*nifti.shape, 1, 1, 1][: max(3, len(nifti.shape))]
+    shape = header.get_data_shape()
+    sizes = [*shape, 1, 1, 1][: max(3, len(shape))]
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise UnreadableInputError(
             f"{path}: the header's affine has no volume, so that voxel sizes and B0 are unknown."
         )
-    codes = (nifti.header.get("sform_code", 0), nifti.header.get("qform_code", 0))
+    codes = (header["sform_code"], header["qform_code"])
     x, y, z = (int(n) for n in sizes[:3])
     return Grid(
         (x, y, z), math.prod(int(n) for n in sizes[3:]), affine, any(int(code) for code in codes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import multiprocessing
 import os
 import resource
@@ -29,11 +30,15 @@ LONGEST_END_S = 20.0
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of work: a module-level function and its arguments, all picklable."""
+    """One piece of work: a module-level function and its arguments, all picklable.
+
+    ``memory_gib`` is what it is estimated to need at most.
+    """
 
     name: str
     function: Callable[..., None]
     arguments: tuple[Any, ...]
+    memory_gib: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ def run_units(
     units: Sequence[Unit],
     workers: int,
     *,
+    limit_gib: float = math.inf,
     stop_on_first_failure: bool = False,
     ready: Worker | None = None,
 ) -> Iterator[Message | Outcome]:
@@ -113,6 +119,9 @@ def run_units(
     ----------
     units : sequence of Unit
     workers : int
+    limit_gib : float
+        What those that run may need together: a unit starts once there is room for it, and those
+        behind it that are small enough go first.  A larger one runs alone.
     stop_on_first_failure : bool
         Start no further unit once one has failed.
     ready : Worker, optional
@@ -127,9 +136,11 @@ def run_units(
     running: dict[Connection, tuple[Unit, SpawnProcess, float]] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < workers:
-                unit, worker = waiting.pop(0), ready or start_worker()
-                ready = None
+            while len(running) < workers:
+                unit = _next(waiting, [unit for unit, _, _ in running.values()], limit_gib)
+                if unit is None:
+                    break
+                worker, ready = ready or start_worker(), None
                 with contextlib.suppress(BrokenPipeError):  # a killed one: reading from it tells
                     worker.units.send(unit)
                 worker.units.close()
@@ -146,6 +157,15 @@ def run_units(
         for _, process, _ in running.values():
             process.terminate()
             _end(process)
+
+
+def _next(waiting: list[Unit], running: Sequence[Unit], limit_gib: float) -> Unit | None:
+    """Take the first unit that there is room for from those that wait."""
+    free_gib = limit_gib - sum(unit.memory_gib for unit in running)
+    for place, unit in enumerate(waiting):
+        if unit.memory_gib <= free_gib or not running:
+            return waiting.pop(place)
+    return None
 
 
 def _end(process: SpawnProcess) -> None:

@@ -49,6 +49,17 @@ def stay(path: str, tell: TELL) -> None:
     (folder / str(os.getpid())).unlink()
 
 
+def use(path: str, gib: float, tell: TELL) -> None:
+    """Write what those need that are here at the same time."""
+    folder, here = Path(path), Path(path) / f"{os.getpid()}"
+    here.write_text(str(gib))
+    time.sleep(0.4)
+    (folder / f"seen-{gib}-{os.getpid()}").write_text(
+        " ".join(p.read_text() for p in folder.iterdir() if p.name.isdigit())
+    )
+    here.unlink()
+
+
 def linger(tell: TELL) -> None:
     threading.Thread(target=time.sleep, args=(60,)).start()
 
@@ -137,6 +148,31 @@ def test_no_more_than_the_allowed_number_run_at_once(tmp_path) -> None:
     together = [int(p.read_text()) for p in tmp_path.glob("seen-*")]
     assert len(together) == 4
     assert max(together) <= 2
+
+
+def test_no_more_memory_than_is_allowed_is_used_at_once(tmp_path) -> None:
+    needs = (3.0, 2.0, 5.0, 1.0, 2.0)  # one needs more than there may be
+    units = [Unit(str(i), use, (str(tmp_path), gib), gib) for i, gib in enumerate(needs)]
+    ended = outcomes(units, workers=5, limit_gib=4.0)
+    assert [ended[unit.name].problem for unit in units] == [""] * 5
+    at_once = {p.name: sum(map(float, p.read_text().split())) for p in tmp_path.glob("seen-*")}
+    assert len(at_once) == 5
+    assert max(at_once.values()) == 5.0  # alone
+    assert sorted(at_once.values())[-2] <= 4.0
+
+
+def test_units_are_taken_in_order_as_far_as_there_is_room() -> None:
+    large, small, other = (
+        Unit("a", refuse, (), 3),
+        Unit("b", refuse, (), 1),
+        Unit("c", refuse, (), 1),
+    )
+    waiting = [large, small, other]
+    assert local._next(waiting, [Unit("d", refuse, (), 2)], 4) is small
+    assert local._next(waiting, [Unit("d", refuse, (), 2), small], 4) is other
+    assert local._next(waiting, [small], 2) is None
+    assert local._next(waiting, [], 2) is large
+    assert waiting == []
 
 
 def test_leaving_early_ends_the_children(tmp_path) -> None:
