@@ -81,6 +81,16 @@ def select_files(settings: Settings) -> Selection:
     ------
     NotBidsError, NothingToDoError, CommandLineError, UnreadableInputError
     """
+    try:
+        return _select(settings)
+    except PermissionError as error:
+        raise UnreadableInputError(
+            f"{error.filename}: this user (id {os.geteuid()}) may not read it; allow it, or run as "
+            "one who may (docker run --user)."
+        ) from None
+
+
+def _select(settings: Settings) -> Selection:
     root = settings.bids_dir.absolute()
     check_dataset(root, settings.skip_bids_validation)
     filters = read_filters(settings.bids_filter_file)

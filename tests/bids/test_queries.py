@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from bids_qsm.bids import queries
 from bids_qsm.bids.inputs import find_series
 from bids_qsm.bids.queries import select_files, without_prefix
 from bids_qsm.errors import (
@@ -34,6 +35,17 @@ def cohort(dataset):
 
 
 class TestDataset:
+    def test_a_folder_that_may_not_be_read(self, dataset, monkeypatch):
+        """As root may read anything, the refusal is made up."""
+        closed = str(dataset.root / "sub-01" / "anat")
+
+        def refuse(root):
+            raise PermissionError(13, "Permission denied", closed)
+
+        monkeypatch.setattr(queries, "subjects_of", refuse)
+        with pytest.raises(UnreadableInputError, match=rf"{closed}: this user \(id \d+\) may not"):
+            select_files(dataset.settings())
+
     def test_missing_folder(self, dataset):
         dataset.root.rename(dataset.root.with_name("gone"))
         with pytest.raises(NotBidsError, match="there is no such folder"):
