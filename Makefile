@@ -21,7 +21,7 @@ BENCH_WORDS ?= --all
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml $(shell find bids_qsm -type f -not -name '*.py[co]' -not -name '*.nb[ic]')
 
-.PHONY: demo test lint coverage docs bench docker lock sbom clean
+.PHONY: demo test lint coverage docs bench docker lock sbom audit clean
 .DELETE_ON_ERROR:
 
 demo: $(DEMO_VENV)/.installed
@@ -77,6 +77,11 @@ sbom:
 	mkdir -p build
 	docker run --rm --network none --entrypoint cat bids-qsm /opt/bids-qsm/sbom.json > build/sbom.json
 	@echo "Bill of materials: $(abspath build/sbom.json)"
+
+# Known vulnerabilities of the versions in the image. Needs pip-audit, and a network.
+audit:
+	pip-audit --strict --require-hashes --disable-pip -r container/requirements.lock
+	pip-audit --strict --require-hashes --disable-pip -r container/build-tools.lock
 
 clean:
 	rm -rf $(VENV) $(DEMO_VENV) demo build dist *.egg-info .coverage* .pytest_cache .ruff_cache \
