@@ -71,12 +71,12 @@ def _private_folder() -> Path:
 def available_cpus() -> int:
     """Return the number of cores this process may use, a container's limit included."""
     cpus = len(os.sched_getaffinity(0))
-    try:
-        quota, period = (_CGROUP / "cpu.max").read_text().split()
-        limit = cpus if quota == "max" else max(1, int(quota) // int(period))
-    except (OSError, ValueError):  # no cgroup v2 here: only the affinity is known
+    quota, _, period = _limit("cpu.max").partition(" ")
+    if not quota:
+        quota, period = _limit("cpu/cpu.cfs_quota_us"), _limit("cpu/cpu.cfs_period_us")
+    if not (quota.isdigit() and period.isdigit()):  # max, -1, or nothing is known
         return cpus
-    return min(cpus, limit)
+    return min(cpus, max(1, int(quota) // int(period)))
 
 
 def available_memory_gib() -> float:
@@ -84,9 +84,16 @@ def available_memory_gib() -> float:
     lines = Path("/proc/meminfo").read_text().splitlines()
     fields = {line.split(":")[0]: line.split()[1] for line in lines}
     free = int(fields["MemAvailable"]) / 2**20
-    try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        used = int((_CGROUP / "memory.current").read_text())
-        return free if limit == "max" else min(free, (int(limit) - used) / 2**30)
-    except (OSError, ValueError):
+    limit = _limit("memory.max") or _limit("memory/memory.limit_in_bytes")
+    used = _limit("memory.current") or _limit("memory/memory.usage_in_bytes")
+    if not (limit.isdigit() and used.isdigit()):
         return free
+    return min(free, (int(limit) - int(used)) / 2**30)
+
+
+def _limit(name: str) -> str:
+    """Return what a file of the control group says, of version 2 or, in a folder, of version 1."""
+    try:
+        return (_CGROUP / name).read_text().strip()
+    except OSError:
+        return ""

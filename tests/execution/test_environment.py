@@ -76,3 +76,20 @@ def test_container_limit_of_memory(tmp_path, monkeypatch) -> None:
     (tmp_path / "memory.max").write_text(str(2**29))
     (tmp_path / "memory.current").write_text(str(2**28))
     assert available_memory_gib() == pytest.approx(min(free, 0.25), rel=0.2)
+
+
+@pytest.mark.parametrize(("quota", "cpus"), [("-1", None), ("100000", 1), ("50000", 1)])
+def test_limits_of_older_control_groups(tmp_path, monkeypatch, quota, cpus) -> None:
+    """Version 1, as systems of 2021 and before have it."""
+    monkeypatch.setattr(environment, "_CGROUP", tmp_path)
+    free = available_memory_gib()
+    for name, text in {
+        "cpu/cpu.cfs_quota_us": quota,
+        "cpu/cpu.cfs_period_us": "100000",
+        "memory/memory.limit_in_bytes": str(2**29),
+        "memory/memory.usage_in_bytes": str(2**28),
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert available_cpus() == (cpus or len(os.sched_getaffinity(0)))
+    assert available_memory_gib() == pytest.approx(min(free, 0.25), rel=0.2)
