@@ -118,6 +118,8 @@ def _sizes(grid: Grid) -> str:
 
 def _farthest_shift_mm(a: Grid, b: Grid) -> float:
     """Return how far apart the two affines put a corner of the volume."""
+    if np.array_equal(a.affine, b.affine):
+        return 0.0
     corners = np.stack(np.meshgrid(*[(0, n - 1) for n in a.shape], [1], indexing="ij"), -1)
     shift = corners.reshape(-1, 4) @ (a.affine - b.affine).T
     return float(np.linalg.norm(shift[:, :3], axis=1).max())

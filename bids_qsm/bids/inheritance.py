@@ -28,19 +28,23 @@ def sidecar_reader(root: Path) -> Sidecars:
     """
 
     @cache
-    def listing(folder: Path) -> list[Path]:
+    def candidates(folder: Path) -> list[tuple[str, dict[str, str], Path]]:
+        """Return suffix, entities and path of what may apply in a folder; what wins comes last."""
+        if folder != root and root not in folder.parents:
+            return []
         found = [path for path in folder.glob("*.json") if not path.name.startswith(".")]
-        return sorted(found, key=lambda path: (len(entities_of(path.name)), path.name))
+        named = [(_suffix(path), entities_of(path.name), path) for path in found]
+        named.sort(key=lambda file: (len(file[1]), file[2].name))
+        return [*candidates(folder.parent), *named]
 
     read = cache(_read)
 
     def metadata(image: Path) -> dict[str, Any]:
         suffix, entities = _suffix(image), entities_of(image.name).items()
         fields: dict[str, Any] = {}
-        for folder in [p for p in reversed(image.parents) if p == root or root in p.parents]:
-            for path in listing(folder):
-                if _suffix(path) == suffix and entities_of(path.name).items() <= entities:
-                    fields |= read(path)
+        for own_suffix, own, path in candidates(image.parent):
+            if own_suffix == suffix and own.items() <= entities:
+                fields |= read(path)
         return fields
 
     return metadata
