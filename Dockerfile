@@ -60,7 +60,7 @@ ENV PATH=/opt/bids-qsm/bin:$PATH \
 COPY --from=build /opt/bids-qsm /opt/bids-qsm
 # The main job once, on one small series: the image keeps what numba compiles for it.
 RUN --mount=type=bind,source=data_examples/bids,target=/data \
-    PYTHONHASHSEED=0 bids-qsm /data /tmp/warm-up participant -v --nprocs 1 --omp-nthreads 1 \
+    PYTHONHASHSEED=0 python -m bids_qsm /data /tmp/warm-up participant -v --nprocs 1 --omp-nthreads 1 \
     && rm -rf /tmp/* \
     && chmod -R a+rX /opt/caches \
     && python -c "import bids_qsm; print(bids_qsm.__version__)" > /version

@@ -196,7 +196,7 @@ def test_results_are_those_without_a_container(outcome, dataset, tmp_path) -> No
 def test_stop_ends_soon_with_nothing_half_written_and_the_next_run_goes_on(
     engine, dataset, out
 ) -> None:
-    words = ["/data", "/out", "participant", "-v"]
+    words = ["/data", "/out", "participant", "-v", "--participant-label", "01"]
     container = started(engine, words, dataset, out)
     try:
         until = time.monotonic() + LONGEST_RUN_S
@@ -216,7 +216,7 @@ def test_stop_ends_soon_with_nothing_half_written_and_the_next_run_goes_on(
             json.loads(path.read_text(encoding="utf-8"))
     status, log = run(engine, words, dataset, out)
     assert status == 0, log
-    assert {"sub-01.html", "sub-02.html"} <= {path.name for path in visible(out)}
+    assert (out / "sub-01.html").is_file()
 
 
 def test_too_little_memory_is_said(engine, dataset, out) -> None:
