@@ -15,7 +15,7 @@ import pytest
 
 import bids_qsm.numerics
 import bids_qsm.statistics
-from bids_qsm import atlas_cli, cli, compare_cli
+from bids_qsm import atlas_cli, cli, cluster_cli, compare_cli
 from bids_qsm.choices import METHODS
 from bids_qsm.models import analyses_from
 from bids_qsm.numerics.registry import choose
@@ -28,6 +28,7 @@ TEXTS = {page.relative_to(DOCS).as_posix(): page.read_text(encoding="utf-8") for
 PARSERS = {
     "bids-qsm": cli.parser(),
     "bids-qsm atlas": atlas_cli.parser(),
+    "bids-qsm cluster-scripts": cluster_cli._parser(),
     "bids-qsm compare": compare_cli._parser(),
     "bids-qsm-phantom": phantom_cli._parser(),
 }
@@ -104,7 +105,7 @@ def test_figures_are_shown() -> None:
 @pytest.mark.parametrize(("page", "command"), sorted(set(commands())))
 def test_commands_are_understood(page, command) -> None:
     words = shlex.split(command)
-    program = " ".join(words[:2]) if words[1] in ("atlas", "compare") else words[0]
+    program = " ".join(words[:2]) if " ".join(words[:2]) in PARSERS else words[0]
     PARSERS[program].parse_args(words[len(program.split()) :])
 
 

@@ -46,3 +46,16 @@ def tiny_series(folder: Path, subject: str) -> Path:
             fields = {"EchoTime": te_s, "MagneticFieldStrength": B0_T}
             (anat / f"{stem}.json").write_text(json.dumps(fields))
     return anat
+
+
+def contents(out: Path) -> dict[str, object]:
+    """Return all outputs but logs and pages; of the records what names no times, memory and key."""
+    files: dict[str, object] = {}
+    for path in out.rglob("*"):
+        name = path.relative_to(out).as_posix()
+        if path.name.endswith("_record.json"):
+            record = json.loads(path.read_text())
+            files[name] = (record["outputs"], [s["parameters"] for s in record["steps"]])
+        elif path.is_file() and not name.startswith("logs/sub-") and path.suffix != ".html":
+            files[name] = path.read_bytes()
+    return files

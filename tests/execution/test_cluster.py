@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -26,7 +25,7 @@ from bids_qsm.execution.local import Message, Outcome, Unit
 from bids_qsm.settings import Settings
 from tests.execution.units import count, kill_worker, kill_worker_once, refuse, stay, succeed
 from tests.one_process import one_process
-from tests.tiny import tiny_dataset
+from tests.tiny import contents, tiny_dataset
 
 NEEDS = Needs((), 1, 1)
 
@@ -126,19 +125,6 @@ def test_scheduler_that_cannot_be_reached(tmp_path, monkeypatch) -> None:
         run([], "tcp://127.0.0.1:9")
     with pytest.raises(UnreadableInputError, match="no such scheduler file"):
         run([], str(tmp_path / "scheduler.json"))
-
-
-def contents(out: Path) -> dict[str, object]:
-    """Return all files but logs; of the records what names no times, memory and key."""
-    files: dict[str, object] = {}
-    for path in out.rglob("*"):
-        name = path.relative_to(out).as_posix()
-        if path.name.endswith("_record.json"):
-            record = json.loads(path.read_text())
-            files[name] = (record["outputs"], [s["parameters"] for s in record["steps"]])
-        elif path.is_file() and not name.startswith("logs/sub-") and path.suffix != ".html":
-            files[name] = path.read_bytes()
-    return files
 
 
 def test_without_dask_it_is_said_what_to_install(tmp_path, monkeypatch) -> None:

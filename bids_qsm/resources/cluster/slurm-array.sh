@@ -47,8 +47,9 @@ case "${1:-} ${2:-}" in
 "participant "*)
     last=$((SLURM_ARRAY_TASK_ID * SUBJECTS_PER_JOB))
     mapfile -t subjects < <(sed -n "$((last - SUBJECTS_PER_JOB + 1)),${last}p" "$2")
-    bids_qsm participant --participant-label "${subjects[@]}" "${PARTICIPANT[@]}" ||
-        [ $? -eq 18 ]  # they have no series that could be processed
+    status=0
+    bids_qsm participant --participant-label "${subjects[@]}" "${PARTICIPANT[@]}" || status=$?
+    [ $status -eq 18 ] || exit $status  # 18: they have no series that could be processed
     ;;
 "group "*)
     bids_qsm group "${GROUP[@]}"

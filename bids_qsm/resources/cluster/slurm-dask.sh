@@ -29,7 +29,7 @@ DATASET=$(realpath -e "$DATASET")
 mkdir -p "$OUTPUT"
 OUTPUT=$(realpath "$OUTPUT")
 private=$(mktemp -d "$PWD/dask-XXXXXX")  # nobody else can read it
-trap 'rm -rf "$private"' EXIT
+trap 'jobs -p | xargs -r kill; rm -rf "$private"' EXIT
 export DASK_CONFIG=$private/dask.yaml
 inside=()
 if [ -n "$IMAGE" ]; then
@@ -48,10 +48,10 @@ distributed:
     default-scheme: tls
     require-encryption: true
     tls:
-      ca-file: $key
-      scheduler: {cert: $key, key: $key}
-      worker: {cert: $key, key: $key}
-      client: {cert: $key, key: $key}
+      ca-file: "$key"
+      scheduler: {cert: "$key", key: "$key"}
+      worker: {cert: "$key", key: "$key"}
+      client: {cert: "$key", key: "$key"}
   scheduler: {http: {routes: []}}
   worker: {http: {routes: []}}
 logging: {distributed: warning}
@@ -78,8 +78,4 @@ memory_gib=$((SLURM_MEM_PER_CPU * SLURM_CPUS_PER_TASK / 1024 - 1))
     echo "No worker is left: see above why." >&2
     kill "$run"
 ) &
-workers=$!
-status=0
-wait "$run" || status=$?
-kill "$workers" || true
-exit "$status"  # and SLURM ends what is left of the job
+wait "$run"
