@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import PurePosixPath
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -232,6 +236,9 @@ class SubjectRecord:
     outputs: tuple[str, ...]
 
 
+Record = TypeVar("Record", SeriesRecord, SubjectRecord)
+
+
 def subject_record_from_json(text: str) -> SubjectRecord:
     """Return the record that :func:`record_to_json` wrote.
 
@@ -240,7 +247,7 @@ def subject_record_from_json(text: str) -> SubjectRecord:
     ValueError, KeyError, TypeError
         If the text is not such a record.
     """
-    return SubjectRecord(**_fields(text))
+    return _built(SubjectRecord, _fields(text))
 
 
 def record_to_json(record: SeriesRecord | SubjectRecord) -> str:
@@ -256,38 +263,60 @@ def record_from_json(text: str) -> SeriesRecord:
     ValueError, KeyError, TypeError
         If the text is not such a record.
     """
-    fields = _fields(text)
-    reference, run = fields["reference"], fields.get("run", {})
-    inputs = tuple(InputRecord(**item) for item in run.get("inputs", ()))
-    return SeriesRecord(
-        **{
-            **fields,
-            "reference": None if reference is None else ReferenceRecord(**reference),
-            "run": RunRecord(**{**run, "inputs": inputs}),
-        }
-    )
+    return _built(SeriesRecord, _fields(text))
 
 
 def _fields(text: str) -> dict[str, Any]:
-    """Return the fields of a record, with the records that both kinds hold."""
+    """Return the fields of a record."""
     try:
         fields = json.loads(text, object_hook=_with_tuples)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(fields, dict):
         raise ValueError("it is no JSON object")
-    figures = [path for figure in fields["figures"] for path in figure["paths"]]
-    tables = [table["path"] for table in fields.get("tables", ())]
-    for name in (*figures, *tables, *fields.get("outputs", ())):
+    return fields
+
+
+def _built(kind: type[Record], fields: Mapping[str, Any]) -> Record:
+    """Return the record of these fields, which leads nowhere out of the output folder."""
+    record: Record = _of_type(kind, fields)
+    for name in _files(record):
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
             raise ValueError(f"{name!r} leads out of the output folder")
-    return {
-        **fields,
-        "steps": tuple(StepRecord(**step) for step in fields["steps"]),
-        "figures": tuple(FigureRecord(**figure) for figure in fields["figures"]),
-        "tables": tuple(TableRecord(**table) for table in fields["tables"]),
-    }
+    return record
+
+
+def _files(record: SeriesRecord | SubjectRecord) -> tuple[str, ...]:
+    figures = [path for figure in record.figures for path in figure.paths]
+    return (*figures, *(table.path for table in record.tables), *record.outputs)
+
+
+def _of_type(kind: Any, value: Any) -> Any:
+    """Return a value of JSON as the type that a field has: a page is made of nothing else."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any or (value is None and type(None) in inner):
+        return value
+    if origin is UnionType:
+        return _of_type(inner[0], value)
+    if origin is tuple and isinstance(value, tuple):
+        return tuple(_of_type(inner[0], item) for item in value)
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _of_type(inner[1], item) for key, item in value.items()}
+    if isinstance(value, dict) and dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        kinds = _field_types(kind)
+        return kind(**{key: _of_type(kinds[key], item) for key, item in value.items()})
+    if kind is float and isinstance(value, (int, float)) and not math.isfinite(value):
+        raise ValueError(f"{value} is no number")
+    numbers = (int, float) if kind is float else kind
+    if origin is None and isinstance(value, numbers) and isinstance(value, bool) == (kind is bool):
+        return value
+    raise TypeError(f"{reprlib.repr(value)} is no {getattr(kind, '__name__', kind)}")
+
+
+@cache
+def _field_types(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
