@@ -27,7 +27,8 @@ from pathlib import Path
 from bids_qsm.errors import UnwritableOutputError
 
 FOLDER = ".locks"
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""What a file system answers that has no locks."""
 
 
 @contextlib.contextmanager
@@ -109,8 +110,9 @@ def _locked(path: Path, operation: int) -> int | None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        except FileNotFoundError as error:
-            if path.parent.parent.is_dir():
+        except (FileNotFoundError, FileExistsError) as error:
+            is_in_the_way = path.parent.is_symlink() or path.parent.is_file()
+            if path.parent.parent.is_dir() and not is_in_the_way:
                 continue  # who held the last lock has just removed the folder
             raise _unwritable(path, error) from None
         except OSError as error:
@@ -126,7 +128,7 @@ def _locked(path: Path, operation: int) -> int | None:
             return None
         except OSError as error:
             os.close(handle)
-            if error.errno in _NO_LOCKS:
+            if error.errno in NO_LOCKS:
                 return -1
             raise
         os.close(handle)
@@ -145,8 +147,8 @@ def _release(path: Path, handle: int, *, remove: bool) -> None:
 
 def _unwritable(path: Path, error: OSError) -> UnwritableOutputError:
     return UnwritableOutputError(
-        f"{path}: it cannot be written ({error.strerror}); check free space and permissions of "
-        "the output folder."
+        f"{path}: it cannot be written ({error.strerror}); check free space and permissions of the "
+        "folder."
     )
 
 

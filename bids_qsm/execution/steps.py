@@ -25,6 +25,7 @@ from typing import Any, TypeVar, get_type_hints
 import numpy as np
 
 from bids_qsm.errors import UnwritableOutputError
+from bids_qsm.execution.locks import NO_LOCKS
 from bids_qsm.reading import check_file
 
 Result = TypeVar("Result")
@@ -137,9 +138,15 @@ def _writing(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder against other processes of this machine: the second one waits."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("w")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
         yield
 
 

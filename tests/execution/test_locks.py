@@ -120,3 +120,32 @@ def test_no_folder_gives_a_sentence(tmp_path) -> None:
         held(tmp_path / "file", "sub-01"),
     ):
         pass
+
+
+@pytest.mark.parametrize("error", [FileExistsError, FileNotFoundError])
+def test_folder_that_goes_while_it_is_being_made_is_made_again(
+    tmp_path, monkeypatch, error
+) -> None:
+    """As when the run that held the last lock removes it just then."""
+    mkdir, errors = Path.mkdir, [error, error]
+
+    def made(*words: object, **more: object) -> None:
+        if errors:
+            raise errors.pop()
+        mkdir(*words, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", made)
+    with held(tmp_path, "sub-01") as waited:
+        assert waited is False
+    assert errors == []
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_something_else_in_the_place_of_the_folder_gives_a_sentence(tmp_path, kind) -> None:
+    folder = tmp_path / FOLDER
+    folder.touch() if kind == "file" else folder.symlink_to("nowhere")
+    with (
+        pytest.raises(UnwritableOutputError, match="cannot be written"),
+        held(tmp_path, "sub-01"),
+    ):
+        pass
