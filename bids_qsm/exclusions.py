@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from bids_qsm.errors import NothingToDoError, UnreadableInputError
+from bids_qsm.reading import check_table
 from bids_qsm.report.record import SeriesRecord
 
 YES = ("true", "yes", "1", "1.0")
@@ -58,9 +59,10 @@ def read_exclusions(path: Path | None) -> tuple[Exclusion, ...]:
     if path is None:
         return ()
     try:
+        check_table(path)
         # a spreadsheet may have put a byte order mark first
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (OSError, ValueError) as error:  # also what pandas and UTF-8 refuse
         why = getattr(error, "strerror", None) or str(error).strip()
         raise UnreadableInputError(
             f"{path}: the list of exclusions cannot be read ({why})."

@@ -15,7 +15,7 @@ from bids_qsm.bids.queries import subjects_of, without_prefix
 from bids_qsm.bids.sidecars import TRACKING_COLUMNS
 from bids_qsm.errors import NothingToDoError, UnreadableInputError
 from bids_qsm.exclusions import read_exclusions, split_records, without_scan
-from bids_qsm.reading import LARGEST_TABLE_BYTES, check_file
+from bids_qsm.reading import check_table
 from bids_qsm.report.group_page import LeftOut
 from bids_qsm.report.record import SeriesRecord, record_from_json, subject_record_from_json
 from bids_qsm.settings import TEMPLATE, Settings
@@ -156,7 +156,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read a BIDS table; ids are texts, ``n/a`` is missing but in ids and texts of our own."""
     ids = {"participant_id": str, "session_id": str}
     try:
-        check_file(path, LARGEST_TABLE_BYTES)
+        check_table(path)
         # a spreadsheet may have put a byte order mark first
         table = pd.read_csv(
             path,

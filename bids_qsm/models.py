@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from bids_qsm.analyses import KINDS
 from bids_qsm.analyses.cohort import Selection
 from bids_qsm.errors import CommandLineError, UnreadableInputError
 from bids_qsm.numerics.registry import choose, options_of
+from bids_qsm.reading import read_toml
 from bids_qsm.statistics.expressions import counted, listed
 from bids_qsm.statistics.regions import group_labels
 
@@ -68,12 +68,10 @@ def read_models(path: Path) -> tuple[Analysis, ...]:
         If it is not TOML, or asks for what does not exist.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        return analyses_from(read_toml(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableInputError(f"{path}: the models file cannot be read ({error}).") from None
-    try:
-        return analyses_from(tomllib.loads(text))
-    except (tomllib.TOMLDecodeError, CommandLineError) as error:
+    except (ValueError, CommandLineError) as error:
         raise CommandLineError(f"{path}: {error}") from None
 
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 LARGEST_JSON_BYTES = 16 * 2**20
 LARGEST_TABLE_BYTES = 256 * 2**20
+
+MOST_COLUMNS = 10_000
+_LONGEST_HEAD = 2**20
 
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
@@ -35,6 +39,23 @@ def read_json(path: Path) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds.
+
+    Raises
+    ------
+    OSError
+        If there is no such file, or it cannot be read.
+    ValueError
+        If it is no text, no TOML, too large or nested too deeply, or no ordinary file.
+    """
+    check_file(path, LARGEST_JSON_BYTES)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def check_file(path: Path, largest_bytes: int) -> None:
     """Refuse what is no ordinary file, or too large.
 
@@ -47,6 +68,20 @@ def check_file(path: Path, largest_bytes: int) -> None:
         raise ValueError("it is no ordinary file")
     if size > largest_bytes:
         raise ValueError(f"it is larger than {largest_bytes / 2**20:.0f} MiB")
+
+
+def check_table(path: Path) -> None:
+    """Refuse a table that is no ordinary file, too large, or of too many columns.
+
+    Raises
+    ------
+    OSError, ValueError
+    """
+    check_file(path, LARGEST_TABLE_BYTES)
+    with path.open("rb") as lines:
+        head = lines.readline(_LONGEST_HEAD)
+    if len(head) == _LONGEST_HEAD or max(map(head.count, b"\t,;")) >= MOST_COLUMNS:
+        raise ValueError(f"it has more than {MOST_COLUMNS} columns")
 
 
 @cache

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from bids_qsm.errors import CommandLineError, UnreadableInputError
 from bids_qsm.presets import PRESETS
+from bids_qsm.reading import read_toml
 
 TEMPLATE = "MNI152NLin2009cAsym"
 OUTPUT_SPACES = ("orig", "T1w", TEMPLATE)
@@ -160,12 +160,10 @@ def read_processing(path: Path, preset: str | None = None) -> Processing:
         If it is not TOML, or has a table, key or preset that does not exist.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        return processing_from(read_toml(path), preset)
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableInputError(f"{path}: the settings file cannot be read ({error}).") from None
-    try:
-        return processing_from(tomllib.loads(text), preset)
-    except (tomllib.TOMLDecodeError, CommandLineError) as error:
+    except (ValueError, CommandLineError) as error:
         raise CommandLineError(f"{path}: {error}") from None
 
 

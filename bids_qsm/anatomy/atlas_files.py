@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from bids_qsm.errors import UnreadableInputError
+from bids_qsm.reading import check_table, read_json
 
 REQUIRED_COLUMNS = ("index", "name")
 HEMISPHERES = ("L", "R", "B")
@@ -154,12 +154,13 @@ def read_table(path: Path) -> pd.DataFrame:
         If the table is missing, cannot be read, or breaks a rule.
     """
     try:
+        check_table(path)
         table = pd.read_csv(path, sep="\t", na_values=["n/a"], keep_default_na=False)
     except FileNotFoundError:
         raise UnreadableInputError(
             f"{path}: the atlas has no table; put one with the columns index and name there."
         ) from None
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (OSError, ValueError) as error:  # also what pandas and UTF-8 refuse
         raise UnreadableInputError(f"{path}: the table cannot be read ({error}).") from error
     missing = [column for column in REQUIRED_COLUMNS if column not in table]
     if missing:
@@ -209,7 +210,7 @@ def read_description(path: Path) -> dict:
         If it is not JSON with an object in it.
     """
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = read_json(path)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

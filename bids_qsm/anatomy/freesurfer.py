@@ -11,6 +11,7 @@ import numpy as np
 from bids_qsm.anatomy.lobes import LOBES, SIDES
 from bids_qsm.anatomy.tissues import Measure
 from bids_qsm.errors import UnreadableInputError
+from bids_qsm.reading import LARGEST_JSON_BYTES, check_file
 
 TEMPLATE_HEAD_ML = 1948.106
 """Head of FreeSurfer's template: its own scale between an affine's determinant and eTIV."""
@@ -146,13 +147,14 @@ class _Stats:
 
 def _read(path: Path) -> _Stats:
     try:
+        check_file(path, LARGEST_JSON_BYTES)
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise UnreadableInputError(
             f"{path}: there is no such file; FreeSurfer's recon-all writes it at its end: let it "
             "finish, or leave the derivative out."
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UnreadableInputError(f"{path}: the table cannot be read ({error}).") from error
     whole: dict[str, tuple[float, str]] = {}
     rows: dict[str, dict[str, str]] = {}

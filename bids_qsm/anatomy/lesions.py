@@ -27,6 +27,7 @@ from bids_qsm.numerics.geometry import Bool, Float32
 from bids_qsm.numerics.lesion_growth import GrownLesions, grow_from_points
 from bids_qsm.numerics.lesion_tables import lesion_table
 from bids_qsm.numerics.lesions import T2Lesions, t2_lesions
+from bids_qsm.reading import check_table
 
 WORKING_VOXEL_MM = 2.0
 RIM_MM = 5.0
@@ -183,8 +184,9 @@ def read_points(path: Path) -> NDArray[np.float64]:
         If the file or a column is missing, or a number is none.
     """
     try:
+        check_table(path)
         table = pd.read_csv(path, sep="\t")
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (OSError, ValueError) as error:  # also what pandas and UTF-8 refuse
         raise UnreadableInputError(f"{path}: the points cannot be read ({error}).") from error
     missing = [column for column in POINT_COLUMNS if column not in table]
     if missing:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bids_qsm.bids.naming import entities_of, stem_from
 from bids_qsm.errors import UnreadableInputError
-from bids_qsm.reading import LARGEST_TABLE_BYTES, check_file
+from bids_qsm.reading import check_table
 
 DATES = "acq_time"
 NUMBERS = ("years", "days", "age")
@@ -64,7 +64,7 @@ def _said(value: str | None) -> str:
 def _rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a table; none where there is no such file."""
     try:
-        check_file(path, LARGEST_TABLE_BYTES)
+        check_table(path)
         # a spreadsheet may have put a byte order mark first
         with path.open(encoding="utf-8-sig", newline="") as lines:
             return list(csv.DictReader(lines, delimiter="\t"))

@@ -25,6 +25,7 @@ from bids_qsm.job import Job, digest
 from bids_qsm.labelling import Anatomy, Structures
 from bids_qsm.numerics.lead_models import LEAD_MODELS
 from bids_qsm.numerics.leads import ASSUMED_HOW, ESTIMATED, Lead, lead_mask, radial_error
+from bids_qsm.reading import check_table
 
 Float = NDArray[np.floating]
 
@@ -261,8 +262,9 @@ def read_targets(path: Path) -> tuple[Target, ...]:
         If the file cannot be read, lacks a column, or a value makes no sense.
     """
     try:
+        check_table(path)
         table = pd.read_csv(path, sep="\t", dtype=str, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (OSError, ValueError) as error:  # also what pandas and UTF-8 refuse
         raise UnreadableInputError(f"{path}: the targets cannot be read ({error}).") from error
     table.columns = table.columns.str.strip()
     missing = [column for column in TARGET_COLUMNS if column not in table]

@@ -24,6 +24,7 @@ from bids_qsm.labelling import Anatomy, Structures
 from bids_qsm.maps import Maps
 from bids_qsm.numerics.geometry import Float32
 from bids_qsm.numerics.trajectories import Layers, Line, Spans, moved, sample, sample_layers, scores
+from bids_qsm.reading import check_table
 
 POINTS = tuple(f"{end}_{axis}_mm" for end in ("entry", "target") for axis in "xyz")
 RECORDED = ("recorded_entry_mm", "recorded_exit_mm", "recorded_span_mm")
@@ -137,13 +138,14 @@ def read_trajectories(path: Path) -> tuple[tuple[Trajectory, ...], tuple[str, ..
         If the file cannot be read, lacks a column, or has no row.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        first = text.partition("\n")[0]
+        check_table(path)
+        with path.open(encoding="utf-8-sig") as lines:
+            first = lines.readline()
         separator = next((s for s in ("\t", ";", ",") if s in first), ",")
         table = pd.read_csv(
             path, sep=separator, dtype=str, encoding="utf-8-sig", skipinitialspace=True
         )
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except (OSError, ValueError) as error:  # also what pandas and UTF-8 refuse
         raise UnreadableInputError(f"{path}: the trajectories cannot be read ({error}).") from error
     table.columns = table.columns.str.strip()
     missing = [column for column in ("name", *POINTS) if column not in table]

@@ -109,8 +109,8 @@ class Display:
         path = self._log_path(unit)
         try:
             self._log_dir.mkdir(parents=True, exist_ok=True)
-            if path.is_symlink():  # it may lead anywhere
-                path.unlink()
+            if path.is_symlink() or not path.is_file():  # it may lead anywhere, or have no end
+                path.unlink(missing_ok=True)
             with path.open("a", encoding="utf-8", errors="backslashreplace") as handle:
                 handle.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
         except OSError as error:  # a log is no reason to end the run

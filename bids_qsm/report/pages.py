@@ -8,6 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from bids_qsm.reading import check_file
 from bids_qsm.report.consensus import ChecklistItem, consensus_checklist
 from bids_qsm.report.methods import (
     method_name,
@@ -28,6 +29,7 @@ from bids_qsm.report.templates import as_html, page_environment, png_uri, resour
 from bids_qsm.report.viewer import Viewer, library, viewer
 
 VIEWERS_BYTES = 24e6
+LARGEST_PICTURE_BYTES = 64 * 2**20
 """What pictures, viewers and NiiVue may take of a page, which is to stay below 25 MB."""
 
 NO_PHASE = (
@@ -226,7 +228,8 @@ def _picture_bytes(record: SeriesRecord, output_dir: Path) -> int:
 
 def _picture(output_dir: Path, path: str) -> Picture:
     try:
+        check_file(output_dir / path, LARGEST_PICTURE_BYTES)
         content = (output_dir / path).read_bytes()
-    except OSError:
+    except (OSError, ValueError):
         return Picture(None, f"The picture {path} is missing.")
     return Picture(png_uri(content), "")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bids_qsm.reading import check_table
+
 if TYPE_CHECKING:  # a page needs no data frame, and pandas takes long to import
     import pandas as pd
 
@@ -94,6 +96,7 @@ def read_rows(path: Path, columns: Collection[str]) -> list[dict[str, str]]:
     OSError
         If it cannot be opened.
     """
+    check_table(path)
     with path.open(encoding="utf-8", newline="") as lines:
         try:
             reader = csv.DictReader(lines, delimiter="\t")
