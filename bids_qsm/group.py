@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import sys
 import tempfile
 import traceback
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,17 +25,25 @@ from bids_qsm.bids.dataset import check_output_dir
 from bids_qsm.bids.naming import (
     GROUP_FOLDER,
     group_folder,
+    group_quality_path,
     group_report_path,
     group_table_path,
 )
-from bids_qsm.bids.publishing import encode_json, encode_table, unwritable, write_bytes, write_text
+from bids_qsm.bids.publishing import (
+    Staging,
+    encode_json,
+    encode_table,
+    staging_dir,
+    unwritable,
+    write_text,
+)
 from bids_qsm.bids.sidecars import (
     MORPHOMETRY_COLUMNS,
     STATISTICS_COLUMNS,
     TABLE_COLUMNS,
     TRACKING_COLUMNS,
 )
-from bids_qsm.errors import BidsQsmError, UnreadableInputError
+from bids_qsm.errors import BidsQsmError, UnreadableInputError, UnwritableOutputError
 from bids_qsm.gathering import Gathered, gather
 from bids_qsm.images import encode_image
 from bids_qsm.models import Analysis, default_analyses, read_models
@@ -80,9 +89,11 @@ def run(settings: Settings) -> int:
         for analysis in analyses:
             _say(f"  {analysis.name}: {analysis.kind}")
         return 0
+    page = settings.output_dir / group_report_path()
+    _start(settings.output_dir)
     write_tables(settings.output_dir, gathered)
     quality = write_quality(settings, gathered)
-    with tempfile.TemporaryDirectory(dir=settings.work_dir, prefix="bids-qsm-group-") as work:
+    with _work_folder(settings.work_dir) as work:
         cohort = Cohort(
             gathered.regions,
             gathered.scans,
@@ -90,13 +101,12 @@ def run(settings: Settings) -> int:
             gathered.images,
             atlases,
             gathered.reference,
-            Path(work),
+            work,
             tracking=gathered.tracking,
             clinical=gathered.clinical,
         )
         with scipy.fft.set_workers(settings.nprocs):  # and so all threads of our own
             done, failures = make_analyses(settings, cohort, analyses)
-    page = settings.output_dir / group_report_path()
     values = overview(gathered, assumed)
     methods = "\n\n".join(f"## {section.title}\n\n{text}" for section, text in done)
     text = page_text(settings, gathered, failures, len(done), methods, quality)
@@ -110,6 +120,33 @@ def run(settings: Settings) -> int:
         _say(f"FAILED {failure.name}: {failure.sentence}")
     _say(f"Report: {page}")
     return 1 if failures else 0
+
+
+def _start(output_dir: Path) -> None:
+    """Remove the pages, which are of what lies there now, and what a killed run left hidden."""
+    try:
+        for page in (group_report_path(), group_quality_path()):
+            (output_dir / page).unlink(missing_ok=True)
+        for folder in output_dir.glob(staging_dir(output_dir, f"{GROUP_FOLDER}-*").name):
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise unwritable(output_dir / group_report_path(), error) from None
+
+
+@contextlib.contextmanager
+def _work_folder(parent: Path | None) -> Iterator[Path]:
+    """Make a folder for large arrays, which is removed at the end."""
+    try:
+        if parent is not None:
+            parent.mkdir(parents=True, exist_ok=True)
+        made = tempfile.TemporaryDirectory(dir=parent, prefix="bids-qsm-group-")
+    except OSError as error:
+        raise UnwritableOutputError(
+            f"{parent or tempfile.gettempdir()}: no folder can be made there "
+            f"({error.strerror}); give another with --work-dir."
+        ) from None
+    with made as name:
+        yield Path(name)
 
 
 def make_analyses(
@@ -142,7 +179,7 @@ def analyse(cohort: Cohort, analysis: Analysis) -> Result:
 
 
 def write_tables(output_dir: Path, gathered: Gathered) -> None:
-    """Write the tables over all subjects: structures, tissues and lesions, and all side by side."""
+    """Write the tables over all subjects, all at once: what was measured, and who is missing."""
     outcomes = gathered.outcomes
     described = {
         row.column: {"Description": f"{row.name}: {row.measure}", "Units": row.units}
@@ -159,24 +196,29 @@ def write_tables(output_dir: Path, gathered: Gathered) -> None:
         name: (table, _descriptions(TABLE_COLUMNS[name]))
         for name, table in gathered.clinical.items()
     }
-    for name, (table, columns) in tables.items():
-        path = output_dir / group_table_path(name)
-        write_text(path, encode_table(table))
-        write_text(path.with_suffix(".json"), encode_json(columns))
     missing = pd.DataFrame(
         [(unit.unit, unit.reason) for unit in gathered.left_out], columns=["unit", "reason"]
     )
-    write_text(output_dir / group_table_path("missing"), encode_table(missing))
+    with Staging(output_dir, f"{GROUP_FOLDER}-tables") as staging:
+        for name, (table, columns) in tables.items():
+            staging.write(group_table_path(name), encode_table(table), columns)
+        staging.write(group_table_path("missing"), encode_table(missing))
 
 
 def write_result(output_dir: Path, analysis: Analysis, result: Result) -> Section:
-    """Write the files of an analysis and return its part of the page."""
+    """Write the files of an analysis, all at once, and return its part of the page."""
     folder = group_folder(analysis.name)
-    _remove(output_dir / folder)
+    with Staging(output_dir, f"{GROUP_FOLDER}-{analysis.name}") as staging:
+        section = _write_parts(staging, folder, analysis, result)
+        _remove(output_dir / folder)
+    return section
+
+
+def _write_parts(staging: Staging, folder: Path, analysis: Analysis, result: Result) -> Section:
     tables = []
     for item in result.tables:
         path = folder / f"{_file_name(item.name)}.tsv"
-        write_text(output_dir / path, encode_table(item.table))
+        staging.write(path, encode_table(item.table))
         tables.append(
             TableView(
                 item.title,
@@ -191,8 +233,8 @@ def write_result(output_dir: Path, analysis: Analysis, result: Result) -> Sectio
     figures = []
     for chart in result.charts:
         png, svg = (folder / f"{_file_name(chart.name)}.{end}" for end in ("png", "svg"))
-        write_bytes(output_dir / png, chart.chart.png)
-        write_bytes(output_dir / svg, chart.chart.svg)
+        staging.write(png, chart.chart.png)
+        staging.write(svg, chart.chart.svg)
         paths = {"PNG": png.as_posix(), "SVG": svg.as_posix()}
         figures.append(
             FigureView(
@@ -202,9 +244,8 @@ def write_result(output_dir: Path, analysis: Analysis, result: Result) -> Sectio
     for item_map in result.maps:
         name = _file_name(item_map.name)
         path = folder / f"{name}.nii.gz"
-        write_bytes(output_dir / path, encode_image(item_map.image))
         sidecar = {"Description": item_map.description, "Units": item_map.units or "arbitrary"}
-        write_text(output_dir / folder / f"{name}.json", encode_json(sidecar))
+        staging.write(path, encode_image(item_map.image), sidecar)
     described = {
         "Kind": analysis.kind,
         "Selection": vars(analysis.selection),
@@ -214,7 +255,7 @@ def write_result(output_dir: Path, analysis: Analysis, result: Result) -> Sectio
         "Warnings": list(dict.fromkeys(result.warnings)),
         "Methods": result.methods,
     }
-    write_text(output_dir / folder / "analysis.json", encode_json(described))
+    staging.write(folder / "analysis.json", encode_json(described))
     return Section(
         analysis.title,
         result.summary,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from scipy import ndimage
 from bids_qsm.analyses.cohort import Cohort
 from bids_qsm.anatomy.atlases import Atlas, same_grid
 from bids_qsm.anatomy.grids import on_grid
-from bids_qsm.errors import UnreadableInputError
+from bids_qsm.errors import UnreadableInputError, UnwritableOutputError
 from bids_qsm.images import Image, load_image, voxel_sizes_mm
 from bids_qsm.report.tables import without_side
 from bids_qsm.statistics.clusters import Regions
@@ -91,7 +92,7 @@ def stack_maps(cohort: Cohort, paths: Sequence[Path], smoothing_mm: float = 0.0)
         raise ValueError("none of the structures has a voxel in the atlas' space.")
     inside = labels.data[mask.data]
     shape = (len(paths), len(inside))
-    values = np.memmap(cohort.work_dir / "stack.f32", np.float32, "w+", shape=shape)
+    values = _mapped(cohort.work_dir / "stack.f32", shape)
 
     def read(place: int) -> None:
         image = load_image(paths[place], np.float32, order="K")
@@ -108,6 +109,20 @@ def stack_maps(cohort: Cohort, paths: Sequence[Path], smoothing_mm: float = 0.0)
     there = [index for index in table.index if (inside == index).any()]
     names = {int(index): str(table[index]) for index in there}
     return Stack(values, mask, inside, Regions(inside, names), _joined(inside, names))
+
+
+def _mapped(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Return an array in a file, whose space is taken now: a full disk kills who writes later."""
+    n_bytes = 4 * shape[0] * shape[1]
+    try:
+        with path.open("wb") as handle:
+            os.posix_fallocate(handle.fileno(), 0, n_bytes)
+    except OSError as error:
+        raise UnwritableOutputError(
+            f"{path.parent}: {n_bytes / 2**30:.2g} GiB for all maps side by side cannot be written "
+            f"({error.strerror}); free some space, or give another folder with --work-dir."
+        ) from None
+    return np.memmap(path, np.float32, "r+", shape=shape)
 
 
 def _labels_on(atlas: Atlas, grid: Image, wanted: pd.Series) -> Image:
