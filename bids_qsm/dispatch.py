@@ -16,7 +16,7 @@ from typing import Any
 
 from bids_qsm.admission import Plan, planned_workers, too_large
 from bids_qsm.bids.dataset import check_output_dir, prepare_output_dir
-from bids_qsm.bids.derivatives import check_derivatives, given_files
+from bids_qsm.bids.derivatives import check_derivatives
 from bids_qsm.bids.inputs import Found, Refusal, Series, find_series
 from bids_qsm.bids.naming import output_path
 from bids_qsm.bids.publishing import staging_dir
@@ -25,7 +25,7 @@ from bids_qsm.execution.environment import prepare_environment
 from bids_qsm.execution.local import Message, Outcome, Unit, Worker, run_units
 from bids_qsm.execution.locks import alone, held, shared
 from bids_qsm.execution.steps import files_fingerprint, fingerprint
-from bids_qsm.job import work_dir
+from bids_qsm.job import inputs_fingerprint, work_dir
 from bids_qsm.pages import (
     in_order,
     names_with_records,
@@ -78,13 +78,17 @@ def run(settings: Settings, worker: Worker | None = None) -> int:
             followed = _track_lesions(found.series, settings)
             problems += [outcome for outcome in (*outcomes, *followed) if outcome.problem]
     subjects = {series.subject for series in found.series}
-    write_old_pages(subjects, settings.output_dir, anew=settings.reports_only)
-    write_old_citations(settings.output_dir, anew=settings.reports_only)
+    pages = write_old_pages(subjects, settings.output_dir, anew=settings.reports_only)
+    pages += write_old_citations(settings.output_dir, anew=settings.reports_only)
     status = _summary(found, finished, outcomes, settings)
+    said = {outcome.problem for outcome in (*outcomes, *followed)}
+    for problem in pages:
+        if problem not in said:
+            _say(printable(f"FAILED {problem}"))
     for outcome in followed:
         if outcome.problem:
             _say(printable(f"FAILED {outcome.unit}: {outcome.problem}"))
-    return 1 if any(outcome.problem for outcome in followed) else status
+    return 1 if pages or any(outcome.problem for outcome in followed) else status
 
 
 def prepare_worker(settings: Settings) -> None:
@@ -142,13 +146,26 @@ def process(series: Series, settings: Settings, key: str, threads: int, tell: Te
 
     The subject's page is made here, too: of hundreds of subjects, all at once.
     """
-    with held(settings.output_dir, series.name, tell) as waited:
+    with (
+        held(settings.output_dir, series.name, tell) as waited,
+        _work_dir_held(settings, series.name, tell),
+    ):
         if waited and _is_finished(series, key, settings.output_dir):
             return
         from bids_qsm.participant import process_series
 
         process_series(series, settings, key, threads, tell)
     write_page(series.subject, settings.output_dir)
+
+
+@contextlib.contextmanager
+def _work_dir_held(settings: Settings, name: str, tell: Tell) -> Iterator[None]:
+    """Hold a unit's intermediate results, where runs of other output folders may share them."""
+    if settings.work_dir is None:
+        yield
+    else:
+        with held(settings.work_dir, name, tell):
+            yield
 
 
 def process_elsewhere(words: Sequence[str], *arguments: Any) -> None:
@@ -188,11 +205,12 @@ def _with_memory(
 
 
 def series_key(series: Series, settings: Settings) -> str:
-    """Return the fingerprint of all that decides a series' outputs."""
-    return fingerprint(
+    """Return the fingerprint of all that decides a series' outputs, that of its files first."""
+    return inputs_fingerprint(series, settings) + fingerprint(
         series.name,
-        files_fingerprint([*series.files, *series.anatomical_files]),
-        files_fingerprint(given_files(settings, series)),
+        # what the sidecars say
+        (series.form, series.stacked, series.te_s, series.b0_t, series.manufacturer),
+        (series.b0_direction, series.n_coils, series.sliced),
         as_json(settings.processing),
         settings.output_spaces,
         settings.extra_steps,
@@ -309,7 +327,11 @@ def track(
     from bids_qsm.tracking import track_subject
 
     unit = f"sub-{subject}_tracking"
-    with held(settings.output_dir, unit, tell), scipy.fft.set_workers(threads):
+    with (
+        held(settings.output_dir, unit, tell),
+        _work_dir_held(settings, unit, tell),
+        scipy.fft.set_workers(threads),
+    ):
         track_subject(subject, names, settings, key, tell)
     write_page(subject, settings.output_dir)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_qsm.bids.derivatives import given_files
 from bids_qsm.bids.inputs import Series
+from bids_qsm.errors import UnreadableInputError
 from bids_qsm.execution.local import peak_memory_mib
-from bids_qsm.execution.steps import Steps
+from bids_qsm.execution.steps import Steps, files_fingerprint
 from bids_qsm.report.record import StepRecord
 from bids_qsm.settings import Settings
 
@@ -60,6 +63,46 @@ class Job:
     settings: Settings
     steps: Steps
     journal: Journal
+
+
+def inputs_fingerprint(series: Series, settings: Settings) -> str:
+    """Return a short hash of name, size and time of change of each file that a series is made of.
+
+    Raises
+    ------
+    OSError
+        If one has vanished.
+    """
+    paths = [*series.files, *series.anatomical_files, *given_files(settings, series)]
+    text = json.dumps(files_fingerprint(paths))
+    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def check_inputs(series: Series, settings: Settings, key: str) -> None:
+    """Refuse a series whose files are others than when the run found them.
+
+    Parameters
+    ----------
+    series : Series
+    settings : Settings
+    key : str
+        Begins with the fingerprint that the files had.
+
+    Raises
+    ------
+    UnreadableInputError
+    """
+    try:
+        is_same = key.startswith(inputs_fingerprint(series, settings))
+    except OSError as error:
+        raise UnreadableInputError(
+            f"{error.filename}: the file was there when the run began, and has vanished; run again."
+        ) from None
+    if not is_same:
+        raise UnreadableInputError(
+            f"{series.files[0]}: this file, or another one of its series, has changed since the "
+            "run began; run again."
+        )
 
 
 def work_dir(settings: Settings) -> Path:

@@ -21,8 +21,10 @@ from bids_qsm.bids.naming import (
     tracking_record_path,
 )
 from bids_qsm.bids.publishing import write_text
+from bids_qsm.errors import BidsQsmError
 from bids_qsm.execution.locks import held
 from bids_qsm.execution.steps import fingerprint
+from bids_qsm.reading import LARGEST_JSON_BYTES, check_file
 from bids_qsm.report.record import (
     SeriesRecord,
     SubjectRecord,
@@ -35,7 +37,9 @@ Record = TypeVar("Record", SeriesRecord, SubjectRecord)
 _ENDING = "_record.json"
 
 
-def write_old_pages(subjects: Collection[str], output_dir: Path, *, anew: bool = False) -> None:
+def write_old_pages(
+    subjects: Collection[str], output_dir: Path, *, anew: bool = False
+) -> list[str]:
     """Write the page of each subject that is not made from its records as they are now.
 
     What a subject's page shows are all of its series, also those of other runs.
@@ -46,12 +50,30 @@ def write_old_pages(subjects: Collection[str], output_dir: Path, *, anew: bool =
     output_dir : Path
     anew : bool
         Whether to write all of them.
+
+    Returns
+    -------
+    list of str
+        A sentence for each page that could not be written: others are, all the same.
     """
-    names = names_with_records(output_dir)
+    names, problems = names_with_records(output_dir), []
     for subject in sorted(subjects):
         paths = _records_of(subject, names.get(subject, ()), output_dir)
         if anew or not _ends_in(output_dir / report_path(subject), _made_from(paths)):
-            write_page(subject, output_dir)
+            try:
+                write_page(subject, output_dir)
+            except Exception as error:  # the last resort of a page: others must be made
+                problems.append(_problem(output_dir / report_path(subject), error))
+    return problems
+
+
+def _problem(page: Path, error: Exception) -> str:
+    if isinstance(error, BidsQsmError):
+        return str(error)
+    return (
+        f"{page}: it cannot be made of the records in logs ({type(error).__name__}: {error}); "
+        "remove those of the subject, and run again."
+    )
 
 
 def write_page(subject: str, output_dir: Path) -> None:
@@ -69,11 +91,24 @@ def write_page(subject: str, output_dir: Path) -> None:
             write_text(output_dir / report_path(subject), page + made_from)
 
 
-def write_old_citations(output_dir: Path, *, anew: bool = False) -> None:
+def write_old_citations(output_dir: Path, *, anew: bool = False) -> list[str]:
     """Write the methods text of all series that there are, also those of other runs, if it is old.
 
     The page of methods is written last: a killed run leaves an old one.
+
+    Returns
+    -------
+    list of str
+        A sentence if they could not be written.
     """
+    try:
+        _write_old_citations(output_dir, anew)
+    except Exception as error:  # as for the pages
+        return [_problem(output_dir / citations_folder(), error)]
+    return []
+
+
+def _write_old_citations(output_dir: Path, anew: bool) -> None:
     with held(output_dir, "citations"):
         names = names_with_records(output_dir)
         paths = [path for s in sorted(names) for path in _records_of(s, names[s], output_dir)]
@@ -138,11 +173,10 @@ def read_subject_record(subject: str, output_dir: Path) -> SubjectRecord | None:
 
 def _read(path: Path, parse: Callable[[str], Record]) -> Record | None:
     try:
+        check_file(path, LARGEST_JSON_BYTES)
         return parse(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError):
-        return None  # of another version: the series is processed again
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # none, damaged or of another version: the series is processed again
 
 
 def _records_of(subject: str, names: Iterable[str], output_dir: Path) -> list[Path]:
@@ -155,8 +189,9 @@ def _made_from(paths: Sequence[Path]) -> str:
     found = []
     for path in paths:
         try:
+            check_file(path, LARGEST_JSON_BYTES)
             found.append((path.name, hashlib.blake2b(path.read_bytes()).hexdigest()))
-        except FileNotFoundError:
+        except (OSError, ValueError):
             continue
     return f"<!-- made from {fingerprint(found)} -->\n"
 

@@ -27,7 +27,7 @@ from bids_qsm.clinical.steps import clinical_findings
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.execution.steps import Steps
 from bids_qsm.images import Image, load_image, voxel_sizes_mm
-from bids_qsm.job import Job, Journal, digest, work_dir
+from bids_qsm.job import Job, Journal, check_inputs, digest, work_dir
 from bids_qsm.labelling import (
     Anatomy,
     Structures,
@@ -96,6 +96,7 @@ def process_series(
     with scipy.fft.set_workers(threads):
         step = preset_step(settings.processing)
         job.journal.step(step.name, step.method, step.parameters, step.seconds)
+        check_inputs(series, settings, key)
         tell("load")
         echoes = load_echoes(series, settings.processing)
         job.journal.warn(*echoes.warnings)
@@ -155,6 +156,7 @@ def process_series(
         )
         findings = clinical_findings(job, Case(maps, anatomy, structures, lesions))
 
+        check_inputs(series, settings, key)
         tell("publish")
         seconds = time.perf_counter() - started
         publish(job, maps, anatomy, structures, lesions, head, findings, key, seconds)

@@ -18,7 +18,13 @@ from bids_qsm.anatomy.itk import write_matrix
 from bids_qsm.anatomy.segmentation import CERTAIN
 from bids_qsm.bids.dataset import AtlasLabel, write_atlas
 from bids_qsm.bids.derivatives import given_files
-from bids_qsm.bids.naming import figure_path, output_path, record_path, transform_path
+from bids_qsm.bids.naming import (
+    figure_path,
+    output_path,
+    record_path,
+    report_path,
+    transform_path,
+)
 from bids_qsm.bids.publishing import Staging, encode_table, withdraw
 from bids_qsm.bids.sidecars import TABLE_COLUMNS, raw_uri, sidecar_for
 from bids_qsm.clinical.case import Finding
@@ -146,7 +152,8 @@ def publish(
         writer = Writer(job, staging, reference)
         write_susceptibility(writer, maps)
         earlier = record_path(job.series.name)
-        withdraw(job.settings.output_dir, earlier, f"sub-{job.series.subject}")
+        subject = job.series.subject
+        withdraw(job.settings.output_dir, earlier, f"sub-{subject}", report_path(subject))
         staging.release()
         write_maps(writer, maps)
         staging.release()

@@ -104,8 +104,8 @@ def prepare_output_dir(settings: Settings) -> None:
     write_text(folder / ".bidsignore", "\n".join(ignored_names()) + "\n")
     write_text(folder / "README.md", readme)
     write_text(folder / "CITATION.md", _text("CITATION.md").format(**words))
-    remove_partial(folder)
-    remove_partial(folder / "logs")
+    for written in (folder, folder / "logs"):
+        remove_partial(written, new=folder / "CITATION.md")
 
 
 def write_atlas(

@@ -139,7 +139,7 @@ def _in_order(paths: Iterable[Path]) -> list[Path]:
     )
 
 
-def withdraw(output_dir: Path, record: Path, folder: str) -> None:
+def withdraw(output_dir: Path, record: Path, folder: str, page: Path | None = None) -> None:
     """Remove a unit's earlier outputs, so that they are never mixed with new ones.
 
     Parameters
@@ -149,6 +149,8 @@ def withdraw(output_dir: Path, record: Path, folder: str) -> None:
         Of the unit, below the output folder; it lists the outputs, and goes last.
     folder : str
         The only folder of the output folder in which outputs may lie, such as ``sub-01``.
+    page : Path, optional
+        Below the output folder, of what shows the outputs: it goes first.
 
     Raises
     ------
@@ -162,6 +164,8 @@ def withdraw(output_dir: Path, record: Path, folder: str) -> None:
         return
     except (OSError, ValueError, KeyError, TypeError):
         listed = []
+    if page is not None:
+        _unlink(output_dir / page)
     for relative in listed:
         # what is listed elsewhere was not written by us
         if relative.parts[:1] == (folder,) and ".." not in relative.parts:
@@ -201,16 +205,20 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise unwritable(path, error) from error
 
 
-def remove_partial(folder: Path) -> None:
+def remove_partial(folder: Path, new: Path) -> None:
     """Remove what killed runs left of files in a folder, a day after.
 
-    Must be called after a file has been written there, whose time is that of the file system.
+    Parameters
+    ----------
+    folder : Path
+    new : Path
+        A file that was just written there or beside it: its time is that of the file system.
     """
     with suppress(OSError):
-        found = [(path, path.lstat().st_mtime) for path in folder.iterdir()]
-        now = max((time for _, time in found), default=0.0)
-        for path, time in found:
-            if path.name.startswith(".") and path.suffix == _PARTIAL and time < now - _A_DAY_S:
+        now = new.lstat().st_mtime
+        for path in folder.iterdir():
+            is_partial = path.name.startswith(".") and path.suffix == _PARTIAL
+            if is_partial and path.lstat().st_mtime < now - _A_DAY_S:
                 path.unlink(missing_ok=True)
 
 
