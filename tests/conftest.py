@@ -33,6 +33,7 @@ LONGEST = (
     "report/test_viewer_live.py",
     "report/test_browser.py",
     "test_faults.py",
+    "execution/test_slurm.py",
     "anatomy/test_ct.py",
     "numerics/inversion/test_tv.py",
     "benchmarks/test_methods.py",

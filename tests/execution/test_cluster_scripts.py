@@ -17,6 +17,10 @@ STAND_INS = {
     # notes its words, each on a line, and does what is asked for
     "apptainer": 'printf "%s\\n" "$@" > "$SAID/apptainer"; shift "${SKIP:?}"; exec "$@"',
     "bids-qsm": 'printf "%s\\n" "$@" > "$SAID/bids-qsm"; exit "${STATUS:-0}"',
+    # a scheduler, which leaves its file and stays; workers are of srun
+    "dask": 'stat -c %a "$(dirname "$3")" "$DASK_CONFIG" > "$SAID/modes"; '
+    'echo $$ > "$SAID/dask"; echo "{}" > "$3"; exec sleep 60',
+    "srun": 'printf "%s\\n" "$@" > "$SAID/srun"; exec sleep "${WORKERS_LIVE_S:-10}"',
     "sbatch": 'printf "%s\\n" "$@" > "$SAID/sbatch-$(ls "$SAID" | wc -l)"; echo 7',
 }
 
@@ -122,6 +126,25 @@ def test_job_fails_if_a_subject_does_but_not_for_want_of_series(folder, status, 
     job = {"SLURM_CPUS_PER_TASK": 1, "SLURM_MEM_PER_NODE": 2048, "SLURM_ARRAY_TASK_ID": 1}
     done, _ = run(script, "participant", folder / "list", STATUS=status, **job)
     assert done.returncode == expected
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+@pytest.mark.parametrize(
+    ("end", "workers_live_s", "status"),
+    [("exit 0", 3, 0), ("exit 73", 3, 73), ("exec sleep 60", 0, 143)],
+)
+def test_dask_job_ends_with_the_run_or_its_last_worker(folder, end, workers_live_s, status) -> None:
+    script = filled_in(folder, "slurm-dask.sh", IMAGE="", INTERFACE="(--interface ib0)")
+    (folder / "bin" / "bids-qsm").write_text(f"#!/bin/bash\nsleep 0.5; {end}\n")
+    job = {"SLURM_NTASKS": 8, "SLURM_CPUS_PER_TASK": 4, "SLURM_MEM_PER_CPU": 2048}
+    done, said = run(script, WORKERS_LIVE_S=workers_live_s, **job)
+    assert done.returncode == status, done.stderr
+    assert ("No worker is left" in done.stderr) == (workers_live_s == 0)
+    assert not Path(f"/proc/{said['dask'][0]}").exists()
+    assert not list(folder.glob("dask-*"))
+    assert said["modes"][0] == "700"
+    assert said["srun"][:2] == ["--ntasks=8", "--cpus-per-task=4"]
+    assert {"memory_gib=7", "--interface", "ib0"} <= set(said["srun"])
 
 
 def test_what_is_missing_is_said(folder) -> None:

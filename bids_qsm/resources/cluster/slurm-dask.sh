@@ -29,7 +29,7 @@ DATASET=$(realpath -e "$DATASET")
 mkdir -p "$OUTPUT"
 OUTPUT=$(realpath "$OUTPUT")
 private=$(mktemp -d "$PWD/dask-XXXXXX")  # nobody else can read it
-trap 'jobs -p | xargs -r kill; rm -rf "$private"' EXIT
+trap 'jobs -p | xargs -r kill 2> /dev/null || true; rm -rf "$private"' EXIT
 export DASK_CONFIG=$private/dask.yaml
 inside=()
 if [ -n "$IMAGE" ]; then
