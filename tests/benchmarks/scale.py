@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.scale FOLDER --subjects 50 100 200 [--nprocs 2] [--one-process]
 
-For each number of subjects a dataset is made in FOLDER: four-echo series of some 32 x 37 x 27
+For each number of subjects a dataset is made in FOLDER: four-echo series of some 30 x 39 x 31
 voxels, hard links of a few simulated heads.  The program is started on it as a user does: index
 alone (``--dry-run``), participant level, the same again when all is finished (resume), group level.
 
