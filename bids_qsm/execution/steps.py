@@ -13,9 +13,11 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import math
 import shutil
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -218,10 +220,21 @@ def load_arrays(path: Path) -> Any:
     if not isinstance(stored, np.lib.npyio.NpzFile):
         raise ValueError("it is no archive of arrays")
     members = stored.zip.infolist()
-    if sum(member.file_size for member in members) > path.stat().st_size:
+    # an array takes what its header claims before a byte of it is read
+    room, claims = path.stat().st_size, [_claim(stored.zip, member) for member in members]
+    if sum(member.file_size for member in members) > room or sum(claims) > room:
         stored.close()
-        raise ValueError("its arrays are packed")
+        raise ValueError("its arrays take more than the file has")
     return stored
+
+
+def _claim(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    """Return how many bytes an array takes by its header."""
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+        shape, _, dtype = read[version[0]](stream)
+    return math.prod(shape) * dtype.itemsize
 
 
 def _built(result_type: Any, fields: Mapping[str, Any], prefix: str = "") -> Any:

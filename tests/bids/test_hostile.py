@@ -8,6 +8,7 @@ import io
 import json
 import os
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import nibabel as nib
@@ -15,19 +16,40 @@ import numpy as np
 import pytest
 
 from bids_qsm import reading
+from bids_qsm.anatomy.atlas_files import read_table as read_atlas_table
+from bids_qsm.anatomy.lesions import read_points
 from bids_qsm.bids.dataset import check_output_dir, prepare_output_dir
 from bids_qsm.bids.inheritance import sidecar_reader
 from bids_qsm.bids.inputs import find_series
 from bids_qsm.bids.publishing import Staging, withdraw, write_text
-from bids_qsm.errors import NotBidsError, UnreadableInputError, UnwritableOutputError, printable
+from bids_qsm.bids.session_times import series_times
+from bids_qsm.clinical.leads import read_targets
+from bids_qsm.clinical.trajectories import read_trajectories
+from bids_qsm.errors import (
+    CommandLineError,
+    NotBidsError,
+    UnreadableInputError,
+    UnwritableOutputError,
+    printable,
+)
+from bids_qsm.exclusions import read_exclusions
+from bids_qsm.execution.local import Message
+from bids_qsm.execution.progress import Display
+from bids_qsm.execution.steps import Steps
+from bids_qsm.gathering import read_table
 from bids_qsm.images import Image, encode_image, load_image
+from bids_qsm.models import read_models
+from bids_qsm.pages import read_record, write_old_citations, write_old_pages
+from bids_qsm.report.pages import subject_page
 from bids_qsm.report.record import (
     FigureRecord,
     SeriesRecord,
+    StepRecord,
     TableRecord,
     record_from_json,
     record_to_json,
 )
+from bids_qsm.settings import read_processing
 
 ESCAPE = "\x1b]0;owned\x07"
 
@@ -278,3 +300,195 @@ def test_record_of_another_hand_removes_nothing_elsewhere(tmp_path) -> None:
     withdraw(out, Path("logs/sub-01_record.json"), "sub-01")
     assert [path.exists() for path in mine] == [False, True, True, True]
     assert not record.exists()
+
+
+def wide(path: Path) -> None:
+    path.write_bytes(b"participant_id\t" * 10_000 + b"\n")
+
+
+def long_head(path: Path) -> None:
+    path.write_bytes(b"a" * 2**21)
+
+
+def without_end(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def huge(path: Path) -> None:
+    with path.open("wb") as handle:
+        handle.truncate(2**36)  # a hole: it takes no space
+
+
+READERS = {
+    "participants": read_table,
+    "points": read_points,
+    "targets": read_targets,
+    "trajectories": read_trajectories,
+    "exclusions": read_exclusions,
+    "atlas": read_atlas_table,
+    "sessions": lambda path: series_times(path.parents[1], "01", ["sub-01"]),
+}
+
+
+@pytest.mark.parametrize("bomb", [wide, long_head, without_end, huge])
+@pytest.mark.parametrize("name", READERS)
+def test_bombs_in_tables(tmp_path, name, bomb) -> None:
+    path = tmp_path / "sub-01" / "sub-01_sessions.tsv"
+    path.parent.mkdir()
+    bomb(path)
+    with pytest.raises(UnreadableInputError, match=r"10000 columns|no ordinary|larger"):
+        READERS[name](path)
+
+
+@pytest.mark.parametrize("read", [lambda path: read_processing(path, None), read_models])
+@pytest.mark.parametrize("opening", ["[", '{"a"='])
+def test_bombs_in_toml(tmp_path, read, opening) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text("a = " + opening * 100_000)
+    with pytest.raises(CommandLineError, match="nested too deeply"):
+        read(path)
+
+
+def test_gzip_within_gzip_is_unpacked_once(tmp_path) -> None:
+    path = tmp_path / "x.nii.gz"
+    path.write_bytes(gzip.compress(compressed_zeros(b"", 64)))
+    with pytest.raises(UnreadableInputError, match="no NIfTI header"):
+        load_image(path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """What a step returns."""
+
+    values: np.ndarray
+
+
+def kept_by(folder: Path) -> Path:
+    """Let a step keep its result, and return the file."""
+    steps = Steps(folder, "inputs", lambda _: None, 0)
+    steps.run("one", Kept, lambda _: Kept(np.arange(4.0)), {})
+    return steps.folder_of("one") / "result.npz"
+
+
+def claims_much(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        header = io.BytesIO()
+        fields = {"descr": "<f8", "fortran_order": False, "shape": (2**40,)}
+        np.lib.format.write_array_header_1_0(header, fields)
+        archive.writestr("values.npy", header.getvalue())
+        archive.writestr("_others.npy", array_bytes(np.array("{}")))
+
+
+def unpacks_to_much(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("values.npy", array_bytes(np.zeros(2**22)))
+        archive.writestr("_others.npy", array_bytes(np.array("{}")))
+
+
+def holds_objects(path: Path) -> None:
+    np.savez(path, values=np.array([{}], object), _others=np.array("{}"))
+
+
+def of_a_later_format(path: Path) -> None:
+    """As a flipped bit makes it: the archive asks for a program of another version."""
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 92
+    path.write_bytes(content)
+
+
+def nested(path: Path) -> None:
+    np.savez(path, values=np.zeros(4), _others=np.array("[" * 100_000))
+
+
+def array_bytes(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def is_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "bomb", [claims_much, unpacks_to_much, holds_objects, of_a_later_format, nested, is_a_pipe]
+)
+def test_bombs_in_kept_results_are_made_again(tmp_path, bomb) -> None:
+    bomb(kept_by(tmp_path))
+    steps = Steps(tmp_path, "inputs", lambda _: None, 0)
+    tracemalloc.start()
+    result = steps.run("one", Kept, lambda _: Kept(np.arange(4.0)), {})
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 16 * 2**20
+    assert result.values.tolist() == [0, 1, 2, 3]
+    assert not steps.timings[0].reused
+
+
+@pytest.mark.parametrize("place", ["facts", "steps", "run", "seconds", "reference", "has_phase"])
+@pytest.mark.parametrize("value", ["text", 7, [1], {"a": 1}, True, None, float("nan")])
+def test_record_with_fields_of_other_types_is_none(place, value) -> None:
+    """A page would be made of it, and would end the run of all."""
+    record = SeriesRecord("01", None, "sub-01", "1", {"a": "b"}, (), (), ())
+    fields = json.loads(record_to_json(record))
+    taken = {"facts": (), "steps": (), "run": (), "seconds": (7,), "reference": (None,)}
+    if (place == "has_phase" and value is True) or any(value is v for v in taken.get(place, ())):
+        record_from_json(json.dumps(fields | {place: value}))
+    else:
+        with pytest.raises((TypeError, ValueError, KeyError)):
+            record_from_json(json.dumps(fields | {place: value}))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, huge])
+def test_record_that_cannot_be_read_is_none(tmp_path, make) -> None:
+    path = tmp_path / "logs" / "sub-01_record.json"
+    path.parent.mkdir()
+    make(path)
+    assert read_record("sub-01", tmp_path) is None
+    assert write_old_pages(["01"], tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["sub-_record.json", "sub-01_x_record.json", "sub-a b_record.json"]
+)
+def test_records_of_other_names_do_no_harm(tmp_path, name) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / name).write_text("{}")
+    assert write_old_pages(["01"], tmp_path) == []
+    assert write_old_citations(tmp_path) == []
+
+
+def test_page_that_cannot_be_made_is_said_and_others_are_made(tmp_path) -> None:
+    (tmp_path / "logs").mkdir()
+    step = StepRecord("inversion", "tv", {"max_iterations": {"a": [None]}})
+    for label, steps in (("01", (step,)), ("02", ())):
+        record = SeriesRecord(label, None, f"sub-{label}", "1", {}, steps, (), ())
+        (tmp_path / f"logs/sub-{label}_record.json").write_text(record_to_json(record))
+    (tmp_path / "sub-01.html").mkdir()
+    (problem,) = write_old_pages(["01", "02"], tmp_path)
+    assert problem.startswith(f"{tmp_path / 'sub-01.html'}: it cannot be")
+    assert (tmp_path / "sub-02.html").is_file()
+
+
+def test_pipes_in_the_output_folder_are_not_opened(tmp_path) -> None:
+    (tmp_path / "logs").mkdir()
+    os.mkfifo(tmp_path / "logs/sub-01_log.txt")
+    os.mkfifo(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "a.tsv")
+    with Display(1, tmp_path / "logs", 0) as display:
+        display.show(Message("sub-01", 0, "field"))
+    assert (tmp_path / "logs/sub-01_log.txt").read_text().endswith(" field\n")
+    record = SeriesRecord(
+        "01",
+        None,
+        "sub-01",
+        "1",
+        {},
+        (),
+        (),
+        (FigureRecord("Maps", "t", "c", ("a.png",)),),
+        tables=(TableRecord("stats", "a.tsv", "x"),),
+    )
+    page = subject_page("01", [record], tmp_path)
+    assert "The picture a.png is missing." in page
