@@ -8,8 +8,8 @@ alone (``--dry-run``), participant level, the same again when all is finished (r
 
 Labels need a T1w image, whose registration takes two minutes for any size: the series have none.
 What the group level reads of structures is that of one head with a T1w image, which is processed
-once, with values that differ between subjects and, with ``--maps``, the same maps in the template's
-space for all.  Nothing is asserted; parts that are there are not made again.
+once, with values that differ between subjects; there are no maps for it.  Nothing is asserted;
+parts that are there are not made again.
 
 A process of its own for each series takes some 2 s of a processor to start and import what it
 needs, whatever the series' size, and pictures as much again.  With ``--one-process`` the
@@ -38,11 +38,11 @@ import numpy as np
 import pandas as pd
 
 from bids_qsm.bids.dataset import prepare_output_dir
-from bids_qsm.bids.naming import output_path, record_path
+from bids_qsm.bids.naming import record_path
 from bids_qsm.bids.publishing import encode_table, write_text
-from bids_qsm.gathering import MAPS, read_table
+from bids_qsm.gathering import read_table
 from bids_qsm.report.record import SeriesRecord, TableRecord, record_from_json, record_to_json
-from bids_qsm.settings import TEMPLATE, Settings
+from bids_qsm.settings import Settings
 from tests.benchmarks.tables import markdown, write_tables
 
 HEADS = 2
@@ -195,14 +195,14 @@ def make_dataset(folder: Path, heads: Path, n_subjects: int) -> Path:
             "participant_id": [f"sub-{name}" for name in names],
             "age": rng.normal(60, 8, n_subjects).round(1),
             "sex": rng.choice(["F", "M"], n_subjects),
-            "group": rng.choice(["control", "patient"], n_subjects),
+            "group": np.resize(["control", "patient"], n_subjects),
         }
     )
     write_text(bids / "participants.tsv", encode_table(table))
     return bids
 
 
-def add_structures(bids: Path, done: Path, labelled: Path, out: Path, *, maps: bool) -> None:
+def add_structures(bids: Path, done: Path, labelled: Path, out: Path) -> None:
     """Make an output folder of the records and tables of ``done``, with structures added."""
     shutil.rmtree(out, ignore_errors=True)
     prepare_output_dir(Settings(bids, out))
@@ -212,7 +212,7 @@ def add_structures(bids: Path, done: Path, labelled: Path, out: Path, *, maps: b
     for path in sorted((done / "logs").glob("sub-*_record.json")):
         own = record_from_json(path.read_text())
         patient = people.loc[f"sub-{own.subject}", "group"] == "patient"
-        _add_to_one(own, record, (done, labelled, out), rng, PATIENTS_PPM * patient, maps=maps)
+        _add_to_one(own, record, (done, labelled, out), rng, PATIENTS_PPM * patient)
 
 
 def _add_to_one(
@@ -221,8 +221,6 @@ def _add_to_one(
     folders: tuple[Path, Path, Path],
     rng: np.random.Generator,
     more_ppm: float,
-    *,
-    maps: bool,
 ) -> None:
     done, labelled, out = folders
     for table in own.tables:
@@ -240,16 +238,12 @@ def _add_to_one(
         path = given.path.replace("sub-01", own.name)
         write_text(out / path, encode_table(rows))
         tables.append(TableRecord(given.key, path, given.atlas))
-    images = []
-    for key in MAPS if maps else ():
-        images.append(output_path(own.name, key, space=TEMPLATE).as_posix())
-        _link(labelled / output_path(other.name, key, space=TEMPLATE), out / images[-1])
     whole = dataclasses.replace(
         own,
         tables=tuple(tables),
         reference=other.reference,
         has_t1w=True,
-        outputs=(*(table.path for table in tables), *images),
+        outputs=tuple(table.path for table in tables),
     )
     write_text(out / record_path(own.name), record_to_json(whole))
 
@@ -259,9 +253,7 @@ def _link(path: Path, to: Path) -> None:
     os.link(path, to)
 
 
-def measure(
-    folder: Path, n_subjects: int, nprocs: int, *, maps: bool, forked: bool
-) -> dict[str, float]:
+def measure(folder: Path, n_subjects: int, nprocs: int, *, forked: bool) -> dict[str, float]:
     """Return a row of the table; the participant level's part is kept for another call."""
     heads = make_heads(folder)
     bids, out = make_dataset(folder, heads, n_subjects), folder / f"out-{n_subjects}"
@@ -288,7 +280,7 @@ def measure(
     again = run_program(folder / "resume.log", *words)
     row |= {"resume_s": again.seconds, "resume_cpu_s": again.cpu_s}
     grouped = folder / f"group-{n_subjects}"
-    add_structures(bids, out, folder / "labelled", grouped, maps=maps)
+    add_structures(bids, out, folder / "labelled", grouped)
     group = run_program(folder / "group.log", str(bids), str(grouped), "group")
     page = (grouped / "group.html").stat().st_size / 1e6
     row |= {"group_s": group.seconds, "group_cpu_s": group.cpu_s, "group_mib": group.worker_mib}
@@ -301,7 +293,6 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--subjects", type=int, nargs="+", default=(50, 100, 200), metavar="N")
     parser.add_argument("--nprocs", type=int, default=2)
-    parser.add_argument("--maps", action="store_true", help="maps at the group level, too")
     parser.add_argument(
         "--one-process", action="store_true", help="no other processes, no pictures"
     )
@@ -310,7 +301,7 @@ def main(words: Sequence[str] | None = None) -> int:
     a.folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for n_subjects in a.subjects:
-        rows.append(measure(a.folder, n_subjects, a.nprocs, maps=a.maps, forked=a.one_process))
+        rows.append(measure(a.folder, n_subjects, a.nprocs, forked=a.one_process))
         write_tables(a.folder, "scale", rows, COLUMNS)
     print(markdown(rows, COLUMNS))
     return 0
