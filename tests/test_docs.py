@@ -34,6 +34,18 @@ PARSERS = {
 }
 OTHERS = {"--all", "--combine", "--no-kernels", "--stage", "--threads", "--toml"}
 """Options of `tests/benchmarks/methods.py`."""
+OF_CONTAINERS = {
+    "--build-context",
+    "--cleanenv",
+    "--cpus",
+    "--init",
+    "--memory",
+    "--no-home",
+    "--require-hashes",
+    "--sbom",
+    "--tmpfs",
+}
+"""Options of Docker, Apptainer and pip."""
 
 
 def blocks(language: str) -> Iterator[tuple[str, str]]:
@@ -110,7 +122,7 @@ def test_commands_are_understood(page, command) -> None:
 
 
 def test_options_exist() -> None:
-    known = set().union(*map(options_of, PARSERS.values())) | OTHERS
+    known = set().union(*map(options_of, PARSERS.values())) | OTHERS | OF_CONTAINERS
     unknown = {
         (name, option)
         for name, text in TEXTS.items()
