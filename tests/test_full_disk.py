@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,9 +16,11 @@ from bids_qsm import group, participant
 from bids_qsm.analyses.cohort import Selection
 from bids_qsm.analyses.result import Result, ResultTable
 from bids_qsm.analyses.stacks import _mapped
+from bids_qsm.anatomy.warp import Pair, Search, deform
 from bids_qsm.cli import main
 from bids_qsm.errors import UnwritableOutputError
 from bids_qsm.execution import steps
+from bids_qsm.images import Image
 from bids_qsm.models import Analysis
 from bids_qsm.participant import in_ppm
 from tests.benchmarks.kills import faults, images
@@ -134,6 +138,24 @@ def test_space_for_all_maps_is_taken_before_they_are_read(tmp_path, mount) -> No
         _mapped(small / "stack.f32", (5, 1000))[:] = 1
 
     assert in_fork(fill) == 0
+
+
+@pytest.mark.parametrize("kib", [4, 20, 60, 4000])
+def test_registration_on_a_full_temporary_folder(tmp_path, mount, monkeypatch, rng, kib) -> None:
+    """ITK cuts its files short without a word: half a deformation would be kept for a whole one."""
+    monkeypatch.setattr(tempfile, "tempdir", str(mount(tmp_path / "small", f"size={kib}k")))
+    radius = np.sqrt(((np.indices((16, 16, 16)) - 7.5) ** 2).sum(axis=0))
+    ball = Image((np.where(radius < 6, 100, 0) + rng.normal(size=radius.shape)), np.eye(4))
+    search, names = Search("MI", "32", "3", "1", "0"), ("warp.nii.gz", "inverse.nii.gz")
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    if kib == 4000:
+        deform([Pair(ball, ball)], search, kept, names)
+        assert {path.name for path in kept.iterdir()} == {*names}
+    else:
+        with pytest.raises(UnwritableOutputError, match="was not written whole; free some space"):
+            deform([Pair(ball, ball)], search, kept, names)
+        assert not any(kept.iterdir())
 
 
 def test_analysis_that_does_not_fit_shows_nothing_of_itself(tmp_path, mount) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_qsm.images import Image, voxel_sizes_mm
+from bids_qsm.errors import UnreadableInputError, UnwritableOutputError
+from bids_qsm.images import Image, load_image, voxel_sizes_mm
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -98,11 +99,31 @@ def run_registration(stages: Sequence[str], folder: Path, mask: Any = None) -> N
     folder : Path
     mask : ants image, optional
         Where in the fixed image the metric counts.
+
+    Raises
+    ------
+    UnwritableOutputError
+        If a file was not written whole, of which ITK says nothing.
     """
     # masks are read as bytes, whatever their type
     masks = [] if mask is None else ["--masks", mask.clone("unsigned char")]
     general = ["--dimensionality", "3", "--output", f"{folder}/", "--float", "1"]
     load_ants().registration([*general, *masks, *stages], None)
+    for path in folder.glob("0*"):
+        _check_whole(path)
+
+
+def _check_whole(path: Path) -> None:
+    try:
+        if path.suffix == ".gz":
+            load_image(path)  # tests the checksum
+        else:
+            read_matrix(path)
+    except (UnreadableInputError, RuntimeError, ValueError):
+        raise UnwritableOutputError(
+            f"{path}: the registration's result was not written whole; free some space in "
+            f"{path.parent.parent}, or point TMPDIR to another folder."
+        ) from None
 
 
 def register_linearly(
