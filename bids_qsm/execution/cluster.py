@@ -5,8 +5,7 @@ holds as many units at once as it has threads, and as many as fit into its memor
 declares (``dask worker --resources memory_gib=12``), else into its ``--memory-limit``.  When a
 worker dies, Dask's scheduler gives its unit to another one, ``allowed-failures`` times (3, unless
 the scheduler's settings say otherwise).  When the run ends early, the workers end their units.
-Of the workers that are there at the start each must be fit for the work; one that joins later and
-is not gets none of it.
+The workers that are there at the start must be of the installation of the run.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import os
 import pkgutil
 import secrets
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from distributed import Client, Future, KilledWorker, Status, Worker, WorkerPlugin, get_worker
+from distributed import Client, Future, KilledWorker, Worker, WorkerPlugin, get_worker
 
 from bids_qsm import __version__
 from bids_qsm.errors import BidsQsmError, CommandLineError, UnreadableInputError
@@ -40,7 +40,6 @@ _STARTED = -1
 """Level of the event that tells which worker has a unit."""
 _MEMORY = "memory_gib"
 _NO_LIMIT = 2**60
-_MANY = 2**30
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class _Preparation(WorkerPlugin):
         try:
             self._check(worker)
         except ClusterError as error:  # of one that joins later, Dask tells nobody else
-            worker.log_event(self.name, (self._unit, logging.WARNING, f"not used: {error}"))
+            worker.log_event(self.name, (self._unit, logging.WARNING, f"{error}"))
             raise
         prepare_environment(self._needs.threads, self._needs.seed)
         # Dask's workers are daemons, which multiprocessing lets have no children
@@ -78,11 +77,6 @@ class _Preparation(WorkerPlugin):
         limit = None if declared else worker.memory_manager.memory_limit
         self._limit = self._free = limit or _NO_LIMIT
         self._change = threading.Condition()
-        await worker.set_resources(**{self.name: _MANY})  # without it, no unit comes here
-        if worker.status == Status.running:
-            # units may wait for a worker: Dask looks for them when one joins, or wakes up
-            worker.status = Status.paused
-            worker.status = Status.running
 
     def _check(self, worker: Worker) -> None:
         if self._version != __version__:
@@ -153,19 +147,17 @@ def run_units(
         if not client.scheduler_info(n_workers=-1)["workers"]:
             yield Message(units[0].name, logging.WARNING, f"waits for workers to join {where}")
             client.wait_for_workers(1)
-        _check_versions(client)
         _prepare(client, _Preparation(needs, topic, units[0].name))
         most_gib = _declared_gib(client)
         client.subscribe_topic(topic, lambda event: events.put(event[1]))
         for unit, gib in zip(units, memory_gib, strict=True):
-            memory = {} if most_gib is None else {_MEMORY: min(gib, most_gib)}
             future = client.submit(
                 _work,
                 unit,
                 topic,
                 gib,
                 key=f"{topic}-{unit.name}",
-                resources={topic: 1, **memory},
+                resources=None if most_gib is None else {_MEMORY: min(gib, most_gib)},
             )
             waiting[unit.name] = future
             future.add_done_callback(lambda _, name=unit.name: events.put(name))
@@ -243,6 +235,9 @@ def _check_versions(client: Client) -> None:
     # functions of the standard library, as that is all that surely is there
     version = (pkgutil.resolve_name, "bids_qsm:__version__")
     found = client.run(*version, on_error="return")
+    lost = [there for there in found.values() if isinstance(there, OSError)]
+    if lost:
+        raise lost[0]
     try:
         found["scheduler"] = client.run_on_scheduler(*version)
     except ImportError as error:
@@ -264,15 +259,22 @@ def _check_versions(client: Client) -> None:
 
 
 def _prepare(client: Client, preparation: _Preparation) -> None:
-    try:
-        client.register_plugin(preparation)
-    except BidsQsmError:
-        raise
-    except Exception as error:
-        raise ClusterError(
-            f"a worker of the cluster cannot be prepared ({type(error).__name__}: {error}); "
-            f"install bids-qsm[dask] {__version__} where the scheduler and the workers run."
-        ) from None
+    """Prepare all workers; once more if one of them was lost meanwhile."""
+    until = time.monotonic() + LONGEST_CONNECT_S
+    while True:
+        try:
+            _check_versions(client)
+            client.register_plugin(preparation)
+            return
+        except BidsQsmError:
+            raise
+        except Exception as error:
+            if not isinstance(error, OSError) or time.monotonic() > until:
+                raise ClusterError(
+                    f"a worker of the cluster cannot be prepared ({type(error).__name__}: {error})"
+                    "; look into its log, and start the cluster again."
+                ) from None
+        time.sleep(1)
 
 
 def _declared_gib(client: Client) -> float | None:

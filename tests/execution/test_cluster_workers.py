@@ -20,7 +20,6 @@ from bids_qsm import __version__
 from bids_qsm.execution import cluster
 from bids_qsm.execution.cluster import ClusterError, Needs
 from bids_qsm.execution.local import Message, Outcome, Unit
-from tests.execution.units import note_where, wait_for
 
 LACKING = """
 import sys
@@ -74,11 +73,6 @@ def run(address: str, *units: Unit) -> list[Message | Outcome]:
     return list(cluster.run_units(units, [0.1] * len(units), address, Needs((), 1, 1)))
 
 
-def log_of(process: subprocess.Popen[bytes]) -> str:
-    """Return what a process has said on its standard error."""
-    return Path(f"/proc/{process.pid}/fd/2").read_text()
-
-
 def await_that(is_so: Callable[[], bool]) -> None:
     until = time.monotonic() + 60
     while not is_so():
@@ -110,27 +104,3 @@ def test_scheduler_of_another_installation_is_named(start, tmp_path) -> None:
     await_that(file.exists)
     with pytest.raises(ClusterError, match=r"the scheduler \(Python: .*\) has no bids-qsm"):
         run(str(file), Unit("a", print, ()))
-
-
-def test_worker_that_joins_later_and_is_not_fit_gets_no_work(
-    address, start, tmp_path, monkeypatch
-) -> None:
-    monkeypatch.setattr(cluster, "LONGEST_END_S", 1)  # the one that lacks it hangs
-    worker = ("worker", address, "--nthreads", "1")
-    good = start(*worker, "--no-nanny")
-    gate = tmp_path / "gate"
-    first = Unit("first", wait_for, (str(gate),))
-    others = [Unit(f"u{number}", note_where, (str(tmp_path),)) for number in range(5)]
-    events = []
-    for event in cluster.run_units([first, *others], [0.1] * 6, address, Needs((), 1, 1)):
-        events.append(event)
-        if event == Message("first", 0, "waits"):
-            lacking = start(*worker, code=LACKING)
-            start(*worker, code=OTHER)
-        if isinstance(event, Message) and event.text.startswith("not used: the worker tcp://"):
-            assert "has version 0.0.1 of bids-qsm" in event.text
-            await_that(lambda process=lacking: "No module named" in log_of(process))
-            gate.touch()
-    assert gate.exists()
-    assert [e.problem for e in events if isinstance(e, Outcome)] == [""] * 6
-    assert {path.read_text() for path in tmp_path.glob("u-*")} == {str(good.pid)}
