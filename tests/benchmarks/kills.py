@@ -186,7 +186,7 @@ def faults(out: Path, allowed: list[dict[str, bytes]]) -> list[str]:
 def main() -> int:
     """Kill, look, finish; return 1 if anything was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=lambda text: Path(text).resolve())
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--nprocs", default="2")
