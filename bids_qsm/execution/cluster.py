@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, Worker, WorkerPlugin, get_worker
@@ -35,11 +35,13 @@ from bids_qsm.execution.local import Message, Outcome, Unit
 
 LONGEST_CONNECT_S = 20
 LONGEST_END_S = 10
+LONGEST_WITHOUT_WORKERS_S = 300
 _LOOK_S = 0.5
 _STARTED = -1
 """Level of the event that tells which worker has a unit."""
 _MEMORY = "memory_gib"
 _NO_LIMIT = 2**60
+_ALONE = "no worker has been there for minutes: start workers, and run again."
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,18 @@ def _events(
 ) -> Iterator[Message | Outcome]:
     """Yield what units say and how they end, until none is left in ``waiting``."""
     started: set[str] = set()
+    last_seen_s = time.monotonic()
     while waiting:
-        event = events.get()
+        try:
+            event = events.get(timeout=_LOOK_S)
+        except Empty:
+            if _has_workers(client):
+                last_seen_s = time.monotonic()
+            elif time.monotonic() - last_seen_s > LONGEST_WITHOUT_WORKERS_S:
+                client.cancel(list(waiting.values()))
+                yield from (Outcome(name, _ALONE, "", 0.0, 0.0) for name in waiting)
+                return
+            continue
         if not isinstance(event, str):
             name, level, text = event
             if level != _STARTED:
@@ -195,6 +207,14 @@ def _events(
             if outcome.problem and stop:
                 idle = {name: waiting.pop(name) for name in set(waiting) - started}
                 client.cancel(list(idle.values()))
+
+
+def _has_workers(client: Client) -> bool:
+    """Return whether a worker is there, as far as is known; a lost scheduler cancels all units."""
+    try:
+        return bool(client.scheduler_info(n_workers=-1)["workers"])
+    except (OSError, TimeoutError):
+        return True
 
 
 def _outcome(name: str, future: Future) -> Outcome:

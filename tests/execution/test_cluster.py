@@ -91,6 +91,20 @@ def test_unit_that_kills_every_worker_fails_in_the_end(address) -> None:
     assert end.problem.startswith("4 workers died one after the other")
 
 
+def test_cluster_that_has_lost_all_workers_ends_the_run(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(cluster, "LONGEST_WITHOUT_WORKERS_S", 1.0)
+    with distributed.LocalCluster(
+        n_workers=1, dashboard_address=None, silence_logs=logging.CRITICAL
+    ) as alone:
+        units = [Unit("a", stay, (str(tmp_path / "pid"),)), Unit("b", refuse, ())]
+        events = cluster.run_units(units, [0.1, 0.1], alone.scheduler_address, NEEDS)
+        assert next(events) == Message("a", 0, "stays")
+        alone.scale(0)
+        ended = {e.unit: e.problem for e in events if isinstance(e, Outcome)}
+    assert ended.keys() >= {"a"}
+    assert ended["a"].startswith("no worker has been there")
+
+
 def test_no_unit_is_started_after_the_first_failure(address, tmp_path) -> None:
     later = [Unit(f"u{number}", count, (str(tmp_path),)) for number in range(12)]
     events = run([Unit("first", refuse, ()), *later], address, stop_on_first_failure=True)
