@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -140,7 +141,10 @@ def test_dask_job_ends_with_the_run_or_its_last_worker(folder, end, workers_live
     done, said = run(script, WORKERS_LIVE_S=workers_live_s, **job)
     assert done.returncode == status, done.stderr
     assert ("No worker is left" in done.stderr) == (workers_live_s == 0)
-    assert not Path(f"/proc/{said['dask'][0]}").exists()
+    scheduler, until = Path(f"/proc/{said['dask'][0]}"), time.monotonic() + 10
+    while scheduler.exists() and time.monotonic() < until:  # it was told to end just now
+        time.sleep(0.05)
+    assert not scheduler.exists()
     assert not list(folder.glob("dask-*"))
     assert said["modes"][0] == "700"
     assert said["srun"][:2] == ["--ntasks=8", "--cpus-per-task=4"]
