@@ -11,7 +11,7 @@ from bids_qsm.bids.acquisition import read_grid
 from bids_qsm.bids.derivatives import find_ct
 from bids_qsm.bids.inputs import Series
 from bids_qsm.errors import UnreadableInputError
-from bids_qsm.execution.environment import available_memory_gib
+from bids_qsm.limits import available_memory_gib
 from bids_qsm.settings import Settings
 
 FIXED_GIB = 0.7

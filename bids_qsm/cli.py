@@ -10,8 +10,9 @@ from pathlib import Path
 
 from bids_qsm import __version__
 from bids_qsm.errors import BidsQsmError, CommandLineError, printable
-from bids_qsm.execution.environment import available_cpus, prepare_environment
+from bids_qsm.execution.environment import prepare_environment
 from bids_qsm.execution.local import start_worker
+from bids_qsm.limits import available_cpus
 from bids_qsm.presets import PRESETS
 from bids_qsm.settings import (
     EXTRA_STEPS,

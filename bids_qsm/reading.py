@@ -7,19 +7,17 @@ voxels, and a name may be that of a pipe or a device, which has no end.
 from __future__ import annotations
 
 import json
-import os
 import tomllib
-from functools import cache
 from pathlib import Path
 from typing import Any
+
+from bids_qsm.limits import memory_bytes
 
 LARGEST_JSON_BYTES = 16 * 2**20
 LARGEST_TABLE_BYTES = 256 * 2**20
 
 MOST_COLUMNS = 10_000
 _LONGEST_HEAD = 2**20
-
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def read_json(path: Path) -> Any:
@@ -82,17 +80,6 @@ def check_table(path: Path) -> None:
         head = lines.readline(_LONGEST_HEAD)
     if len(head) == _LONGEST_HEAD or max(map(head.count, b"\t,;")) >= MOST_COLUMNS:
         raise ValueError(f"it has more than {MOST_COLUMNS} columns")
-
-
-@cache
-def memory_bytes() -> int:
-    """Return the memory of this machine, or what a container may have of it."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        limit = _CGROUP.read_text().strip()
-        return machine if limit == "max" else min(machine, int(limit))
-    except (OSError, ValueError):  # no cgroup v2 here
-        return machine
 
 
 def check_claim(n_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""What the process needs from its surroundings: threads, cache folders, cores and memory.
+"""What the process needs from its surroundings: threads and cache folders.
 
 This must run before numpy, numba or ants are imported: they read these variables once.
 """
@@ -13,7 +13,6 @@ from pathlib import Path
 
 from bids_qsm.errors import UnwritableOutputError
 
-_CGROUP = Path("/sys/fs/cgroup")
 _CACHES = ("NUMBA_CACHE_DIR", "MPLCONFIGDIR")
 
 
@@ -66,34 +65,3 @@ def _private_folder() -> Path:
         ) from None
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
-
-
-def available_cpus() -> int:
-    """Return the number of cores this process may use, a container's limit included."""
-    cpus = len(os.sched_getaffinity(0))
-    quota, _, period = _limit("cpu.max").partition(" ")
-    if not quota:
-        quota, period = _limit("cpu/cpu.cfs_quota_us"), _limit("cpu/cpu.cfs_period_us")
-    if not (quota.isdigit() and period.isdigit()):  # max, -1, or nothing is known
-        return cpus
-    return min(cpus, max(1, int(quota) // int(period)))
-
-
-def available_memory_gib() -> float:
-    """Return the memory that is free for this process, a container's limit included."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    fields = {line.split(":")[0]: line.split()[1] for line in lines}
-    free = int(fields["MemAvailable"]) / 2**20
-    limit = _limit("memory.max") or _limit("memory/memory.limit_in_bytes")
-    used = _limit("memory.current") or _limit("memory/memory.usage_in_bytes")
-    if not (limit.isdigit() and used.isdigit()):
-        return free
-    return min(free, (int(limit) - int(used)) / 2**30)
-
-
-def _limit(name: str) -> str:
-    """Return what a file of the control group says, of version 2 or, in a folder, of version 1."""
-    try:
-        return (_CGROUP / name).read_text().strip()
-    except OSError:
-        return ""

@@ -27,7 +27,8 @@ if str(ROOT) not in sys.path:  # run as a script: `tests` is not a package that 
     sys.path.insert(0, str(ROOT))
 
 from bids_qsm.errors import BidsQsmError  # noqa: E402
-from bids_qsm.execution.environment import available_cpus, prepare_environment  # noqa: E402
+from bids_qsm.execution.environment import prepare_environment  # noqa: E402
+from bids_qsm.limits import available_cpus  # noqa: E402
 
 STAGES = ("background", "inversion", "chain")
 

@@ -8,7 +8,7 @@ import pytest
 
 from bids_qsm.errors import UnwritableOutputError
 from bids_qsm.execution import environment
-from bids_qsm.execution.environment import available_cpus, available_memory_gib, prepare_environment
+from bids_qsm.execution.environment import prepare_environment
 
 
 @pytest.fixture
@@ -58,38 +58,3 @@ def test_no_temporary_folder_is_said(surroundings) -> None:
     surroundings.setattr(tempfile, "mkdtemp", refuse)
     with pytest.raises(UnwritableOutputError, match="point TMPDIR to one"):
         prepare_environment(1)
-
-
-@pytest.mark.parametrize(
-    ("line", "cpus"), [("max 100000", None), ("100000 100000", 1), ("50000 100000", 1)]
-)
-def test_container_limit_of_cores(tmp_path, monkeypatch, line, cpus) -> None:
-    (tmp_path / "cpu.max").write_text(line)
-    monkeypatch.setattr(environment, "_CGROUP", tmp_path)
-    assert available_cpus() == (cpus or len(os.sched_getaffinity(0)))
-
-
-def test_container_limit_of_memory(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(environment, "_CGROUP", tmp_path)
-    free = available_memory_gib()
-    assert free > 0
-    (tmp_path / "memory.max").write_text(str(2**29))
-    (tmp_path / "memory.current").write_text(str(2**28))
-    assert available_memory_gib() == pytest.approx(min(free, 0.25), rel=0.2)
-
-
-@pytest.mark.parametrize(("quota", "cpus"), [("-1", None), ("100000", 1), ("50000", 1)])
-def test_limits_of_older_control_groups(tmp_path, monkeypatch, quota, cpus) -> None:
-    """Version 1, as systems of 2021 and before have it."""
-    monkeypatch.setattr(environment, "_CGROUP", tmp_path)
-    free = available_memory_gib()
-    for name, text in {
-        "cpu/cpu.cfs_quota_us": quota,
-        "cpu/cpu.cfs_period_us": "100000",
-        "memory/memory.limit_in_bytes": str(2**29),
-        "memory/memory.usage_in_bytes": str(2**28),
-    }.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text + "\n")
-    assert available_cpus() == (cpus or len(os.sched_getaffinity(0)))
-    assert available_memory_gib() == pytest.approx(min(free, 0.25), rel=0.2)
