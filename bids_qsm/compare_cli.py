@@ -140,7 +140,7 @@ def _on_the_grid(a: Image, b: Image, path_a: Path, path_b: Path) -> tuple[Image,
     """Return the second image on the grid of the first, and what has to be said of it."""
     import numpy as np
 
-    from bids_qsm.anatomy.grids import on_grid
+    from bids_qsm.anatomy.grids import labels_on_grid
     from bids_qsm.images import voxel_sizes_mm
 
     # a difference that moves no voxel of the image by more than a hundredth of its size
@@ -158,12 +158,13 @@ def _on_the_grid(a: Image, b: Image, path_a: Path, path_b: Path) -> tuple[Image,
             f"{path_a}, {path_b}: they do not overlap in space; register one to the other first."
         )
     notes = [
-        f"{path_b} has another grid: it was resampled (nearest neighbour) to that of {path_a}."
+        f"{path_b} has another grid: it was brought to that of {path_a}, "
+        "each voxel to the label with its largest share."
     ]
     if inside < 1 and b.data.any():
         lost = 100 * (1 - inside)
         notes.append(f"{lost:.2g} % of the labelled voxels of {path_b} lie beyond {path_a}.")
-    return on_grid(b, a, order=0), notes
+    return labels_on_grid(b, a), notes
 
 
 def _names_beside(path: Path) -> Path | None:

@@ -79,13 +79,27 @@ def test_other_grids_are_resampled_and_said(pair, tmp_path, capsys) -> None:
     flipped[:3, 3] = (AFFINE @ [29, 0, 0, 1])[:3]
     b = save(tmp_path / "flipped.nii.gz", labels(shift=2)[::-1], flipped)
     table = compared(pair[0], b, tsv=tmp_path / "t.tsv")
-    assert "resampled" in capsys.readouterr().err
+    assert "label with its largest share" in capsys.readouterr().err
     expected = compared(*pair, tsv=tmp_path / "t.tsv")
     pd.testing.assert_frame_equal(table, expected)
     cut = save(tmp_path / "cut.nii.gz", labels()[:, :10])
     table = compared(cut, pair[0], tsv=tmp_path / "t.tsv")
     assert table.dice[11] == table.dice[50] == 1
     assert "lie beyond" in capsys.readouterr().err
+
+
+def test_half_a_voxel_apart_is_no_disagreement(tmp_path) -> None:
+    """By the nearest voxel these would overlap by .89 at most, moved as a whole."""
+    at = np.indices((30, 30, 30), float)
+    ball, shifted = (
+        11 * (((at + shift - 14) ** 2).sum(axis=0) < 49).astype(np.int16) for shift in (0, 0.48)
+    )
+    moved = np.eye(4)
+    moved[:3, 3] = 0.48
+    a = save(tmp_path / "a.nii.gz", ball, np.eye(4))
+    b = save(tmp_path / "b.nii.gz", shifted, moved)
+    table = compared(a, b, tsv=tmp_path / "t.tsv")
+    assert table.dice[11] > 0.97
 
 
 def test_names_are_found_in_the_dataset(tmp_path) -> None:

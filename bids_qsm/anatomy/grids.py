@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_qsm.images import Image, voxel_sizes_mm
+from bids_qsm.numerics.labels import labels_at
 
 
 def coarser(image: Image, voxel_mm: float) -> Image:
@@ -31,6 +32,14 @@ def on_grid(image: Image, reference: Image, order: int = 1) -> Image:
         data, to_voxel[:3, :3], to_voxel[:3, 3], reference.shape, order=order, mode="constant"
     )
     return reference.like(resampled)
+
+
+def labels_on_grid(labels: Image, reference: Image) -> Image:
+    """Return labels on the grid of ``reference``, each voxel with the one of the largest share."""
+    to_voxel = np.linalg.inv(labels.affine) @ reference.affine
+    i, j, k = np.ix_(*(np.arange(n) for n in reference.shape))
+    voxels = [row[0] * i + row[1] * j + row[2] * k + row[3] for row in to_voxel[:3]]
+    return reference.like(labels_at(labels.data, voxels))
 
 
 def near(mask: NDArray[np.bool_], radius_mm: float, voxel_mm: tuple[float, ...]) -> NDArray:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_qsm.numerics.labels import labels_at
 from bids_qsm.phantom.grids import positions, random_pose, transformed
 from bids_qsm.phantom.head import Phantom
 from bids_qsm.phantom.noise import slabs, smooth_noise
@@ -93,7 +94,7 @@ def simulate_structural(
         if mask_air:
             size[size < MASKED_SHARE] = 0
         data[slab] = np.rint(size * white_matter_units)
-        labels[slab] = ndimage.map_coordinates(phantom.labels, voxel, order=0)
+        labels[slab] = labels_at(phantom.labels, voxel)
     return Structural(data, labels, affine, moved)
 
 
