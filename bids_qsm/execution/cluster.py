@@ -5,20 +5,23 @@ holds as many units at once as it has threads, and as many as fit into its memor
 declares (``dask worker --resources memory_gib=12``), else into its ``--memory-limit``.  When a
 worker dies, Dask's scheduler gives its unit to another one, ``allowed-failures`` times (3, unless
 the scheduler's settings say otherwise).  When the run ends early, the workers end their units.
-The workers that are there at the start must be of the installation of the run.
+The workers that are there at the start must be of the installation of the run.  One that joins
+later and is not is sent away as soon as it is given a unit, which another worker does.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import multiprocessing
 import os
-import pkgutil
+import pickle
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,75 +30,36 @@ from typing import Any
 
 from distributed import Client, Future, KilledWorker, Worker, WorkerPlugin, get_worker
 
-from bids_qsm import __version__
 from bids_qsm.errors import BidsQsmError, CommandLineError, UnreadableInputError
 from bids_qsm.execution import local
 from bids_qsm.execution.environment import prepare_environment
 from bids_qsm.execution.local import Message, Outcome, Unit
+from bids_qsm.execution.workers import ClusterError, Needs, check, refuse_unfit, send_away
 
 LONGEST_CONNECT_S = 20
-LONGEST_END_S = 10
 LONGEST_WITHOUT_WORKERS_S = 300
+MOST_TRIES = 10
 _LOOK_S = 0.5
 _STARTED = -1
 """Level of the event that tells which worker has a unit."""
 _MEMORY = "memory_gib"
 _NO_LIMIT = 2**60
+_LOCK = threading.Lock()
 _ALONE = "no worker has been there for minutes: start workers, and run again."
 
 
-@dataclass(frozen=True)
-class Needs:
-    """What each worker needs: folders it must see, and threads and seed of its units."""
+class _Memory(WorkerPlugin):
+    """The memory of a worker, for all units that it has."""
 
-    folders: tuple[Path, ...]
-    threads: int
-    seed: int
-
-
-class ClusterError(BidsQsmError):
-    """The cluster cannot do the work."""
-
-
-class _Preparation(WorkerPlugin):
-    """Prepares a worker, also one that joins later, or refuses it."""
-
-    def __init__(self, needs: Needs, name: str, unit: str) -> None:
-        self.name = name
-        self._needs = needs
-        self._unit = unit
-        self._version = __version__
-
-    async def setup(self, worker: Worker) -> None:
-        try:
-            self._check(worker)
-        except ClusterError as error:  # of one that joins later, Dask tells nobody else
-            worker.log_event(self.name, (self._unit, logging.WARNING, f"{error}"))
-            raise
-        prepare_environment(self._needs.threads, self._needs.seed)
-        # Dask's workers are daemons, which multiprocessing lets have no children
-        multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+    def __init__(self, worker: Worker) -> None:
         declared = _MEMORY in worker.state.total_resources  # then the scheduler sees to it
         limit = None if declared else worker.memory_manager.memory_limit
         self._limit = self._free = limit or _NO_LIMIT
         self._change = threading.Condition()
 
-    def _check(self, worker: Worker) -> None:
-        if self._version != __version__:
-            raise ClusterError(
-                f"the worker {worker.address} has version {__version__} of bids-qsm, and this run "
-                f"is of {self._version}: start the workers from the same installation or image."
-            )
-        for folder in self._needs.folders:
-            if not folder.is_dir():
-                raise ClusterError(
-                    f"{folder}: the worker {worker.address} does not see this folder; it must "
-                    "have the same path there (a shared file system, or bound into the container)."
-                )
-
     @contextlib.contextmanager
-    def memory(self, gib: float) -> Iterator[None]:
-        """Hold memory of this worker, once it is free; never more than the worker has."""
+    def held(self, gib: float) -> Iterator[None]:
+        """Hold some of it, once it is free; never more than the worker has."""
         n_bytes = min(int(gib * 2**30), self._limit)
         with self._change:
             self._change.wait_for(lambda: self._free >= n_bytes)
@@ -149,38 +113,53 @@ def run_units(
         if not client.scheduler_info(n_workers=-1)["workers"]:
             yield Message(units[0].name, logging.WARNING, f"waits for workers to join {where}")
             client.wait_for_workers(1)
-        _prepare(client, _Preparation(needs, topic, units[0].name))
+        refuse_unfit(client, needs)
         most_gib = _declared_gib(client)
         client.subscribe_topic(topic, lambda event: events.put(event[1]))
-        for unit, gib in zip(units, memory_gib, strict=True):
-            future = client.submit(
-                _work,
-                unit,
-                topic,
-                gib,
-                key=f"{topic}-{unit.name}",
-                resources=None if most_gib is None else {_MEMORY: min(gib, most_gib)},
-            )
-            waiting[unit.name] = future
-            future.add_done_callback(lambda _, name=unit.name: events.put(name))
-        yield from _events(client, waiting, events, stop_on_first_failure)
+        submit = {
+            unit.name: functools.partial(_submit, client, events, unit, needs, topic, gib, most_gib)
+            for unit, gib in zip(units, memory_gib, strict=True)
+        }
+        waiting.update({name: first() for name, first in submit.items()})
+        yield from _events(client, needs, waiting, events, submit, stop_on_first_failure)
     finally:
         with contextlib.suppress(Exception):  # of a scheduler that is gone, there is nothing to end
             client.cancel(list(waiting.values()))
-            # a worker that hangs would keep the run from ending
-            client.sync(
-                client.scheduler.unregister_worker_plugin,
-                name=topic,
-                callback_timeout=LONGEST_END_S,
-            )
         client.close()
 
 
+def _submit(
+    client: Client,
+    events: SimpleQueue[Any],
+    unit: Unit,
+    needs: Needs,
+    topic: str,
+    gib: float,
+    most_gib: float | None,
+    attempt: int = 0,
+) -> Future:
+    """Give a unit to the cluster; its name comes among the events when it has ended."""
+    future = client.submit(
+        pickle.loads,  # a worker that could not read its task would break off without a word
+        pickle.dumps(_Call(unit, needs, topic, gib)),
+        key=f"{topic}-{unit.name}-{attempt}",
+        resources=None if most_gib is None else {_MEMORY: min(gib, most_gib)},
+    )
+    future.add_done_callback(lambda _: events.put(unit.name))
+    return future
+
+
 def _events(
-    client: Client, waiting: dict[str, Future], events: SimpleQueue[Any], stop: bool
+    client: Client,
+    needs: Needs,
+    waiting: dict[str, Future],
+    events: SimpleQueue[Any],
+    submit: Mapping[str, Callable[[int], Future]],
+    stop: bool,
 ) -> Iterator[Message | Outcome]:
     """Yield what units say and how they end, until none is left in ``waiting``."""
     started: set[str] = set()
+    tries: Counter[str] = Counter()
     last_seen_s = time.monotonic()
     while waiting:
         try:
@@ -201,6 +180,10 @@ def _events(
                 lost = f"the worker that was at work on it was lost: it is done again, by {text}"
                 yield Message(name, logging.WARNING, lost)
             started.add(name)
+        elif event in waiting and _is_of_the_worker(waiting[event]) and tries[event] < MOST_TRIES:
+            tries[event] += 1
+            yield from (Message(event, logging.WARNING, text) for text in send_away(client, needs))
+            waiting[event] = submit[event](tries[event])
         elif event in waiting:
             outcome = _outcome(event, waiting.pop(event))
             yield outcome
@@ -217,6 +200,11 @@ def _has_workers(client: Client) -> bool:
         return True
 
 
+def _is_of_the_worker(future: Future) -> bool:
+    """Return whether the worker could not do it: what a unit itself raises is in its outcome."""
+    return future.status == "error" and not isinstance(future.exception(), KilledWorker)
+
+
 def _outcome(name: str, future: Future) -> Outcome:
     try:
         outcome: Outcome = future.result()
@@ -228,7 +216,9 @@ def _outcome(name: str, future: Future) -> Outcome:
         )
     except CancelledError:
         problem = "the scheduler was lost, or has cancelled it: start the cluster, and run again."
-    except Exception as error:  # of the cluster: what the unit itself raises is in its outcome
+    except BidsQsmError as error:  # of the worker: what the unit itself raises is in its outcome
+        problem = str(error)
+    except Exception as error:
         problem = f"the cluster could not run it ({type(error).__name__}: {error})."
     return Outcome(name, problem, "", 0.0, 0.0)
 
@@ -250,53 +240,6 @@ def _connect(where: str) -> Client:
         ) from None
 
 
-def _check_versions(client: Client) -> None:
-    """Refuse a scheduler or a worker without this version of bids-qsm, before it is sent any."""
-    # functions of the standard library, as that is all that surely is there
-    version = (pkgutil.resolve_name, "bids_qsm:__version__")
-    found = client.run(*version, on_error="return")
-    lost = [there for there in found.values() if isinstance(there, OSError)]
-    if lost:
-        raise lost[0]
-    try:
-        found["scheduler"] = client.run_on_scheduler(*version)
-    except ImportError as error:
-        found["scheduler"] = error
-    wrong = [place for place, there in found.items() if there != __version__]
-    if not wrong:
-        return
-    place, there = wrong[0], found[wrong[0]]
-    python = (pkgutil.resolve_name, "sys:executable")
-    if place == "scheduler":
-        where = f"the scheduler (Python: {client.run_on_scheduler(*python)})"
-    else:
-        where = f"the worker {place} (Python: {client.run(*python, workers=[place])[place]})"
-    has = f"has version {there} of bids-qsm" if isinstance(there, str) else "has no bids-qsm"
-    raise ClusterError(
-        f"{where} {has}, and this run is of {__version__}; {len(wrong)} of {len(found)} processes "
-        "of the cluster are so: start them all from the same installation or image as this run."
-    )
-
-
-def _prepare(client: Client, preparation: _Preparation) -> None:
-    """Prepare all workers; once more if one of them was lost meanwhile."""
-    until = time.monotonic() + LONGEST_CONNECT_S
-    while True:
-        try:
-            _check_versions(client)
-            client.register_plugin(preparation)
-            return
-        except BidsQsmError:
-            raise
-        except Exception as error:
-            if not isinstance(error, OSError) or time.monotonic() > until:
-                raise ClusterError(
-                    f"a worker of the cluster cannot be prepared ({type(error).__name__}: {error})"
-                    "; look into its log, and start the cluster again."
-                ) from None
-        time.sleep(1)
-
-
 def _declared_gib(client: Client) -> float | None:
     """Return the most memory that a worker declares; None where not all of them declare some."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
@@ -304,11 +247,30 @@ def _declared_gib(client: Client) -> float | None:
     return max(declared) if declared and None not in declared else None
 
 
-def _work(unit: Unit, topic: str, gib: float) -> Outcome:
+@dataclass(frozen=True)
+class _Call:
+    """A call of :func:`_work`: reading its pickle makes it."""
+
+    unit: Unit
+    needs: Needs
+    topic: str
+    gib: float
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _work, (self.unit, self.needs, self.topic, self.gib)
+
+
+def _work(unit: Unit, needs: Needs, topic: str, gib: float) -> Outcome:
     """Run a unit on a worker, once there is memory for it; its messages go to the topic."""
     worker = get_worker()
-    key = worker.get_current_task()
-    with worker.plugins[topic].memory(gib):
+    key = str(worker.get_current_task())
+    check(needs, worker)
+    with _LOCK:
+        prepare_environment(needs.threads, needs.seed)
+        # Dask's workers are daemons, which multiprocessing lets have no children
+        multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+        memory = worker.plugins.setdefault(_MEMORY, _Memory(worker))
+    with memory.held(gib):
         if _is_cancelled(worker, key):
             return Outcome(unit.name, "it was cancelled.", "", 0.0, 0.0)
         worker.log_event(topic, (unit.name, _STARTED, worker.address))

@@ -19,7 +19,7 @@ distributed = pytest.importorskip("distributed", reason="needs Dask: pip install
 from bids_qsm import dispatch, execution
 from bids_qsm.cli import main, settings_from
 from bids_qsm.errors import CommandLineError, UnreadableInputError
-from bids_qsm.execution import cluster
+from bids_qsm.execution import cluster, workers
 from bids_qsm.execution.cluster import ClusterError, Needs
 from bids_qsm.execution.local import Message, Outcome, Unit
 from bids_qsm.settings import Settings
@@ -128,7 +128,7 @@ def test_worker_that_cannot_do_the_work_is_refused(address, tmp_path, monkeypatc
     lost = Needs((tmp_path / "elsewhere",), 1, 1)
     with pytest.raises(ClusterError, match=r"elsewhere: the worker tcp://.* does not see"):
         list(cluster.run_units(units, [0.1], address, lost))
-    monkeypatch.setattr(cluster, "__version__", "0.0.1")
+    monkeypatch.setattr(workers, "__version__", "0.0.1")
     with pytest.raises(ClusterError, match=r"has version .*, and this run is of 0\.0\.1"):
         run(units, address)
 

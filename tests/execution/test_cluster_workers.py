@@ -20,6 +20,7 @@ from bids_qsm import __version__
 from bids_qsm.execution import cluster
 from bids_qsm.execution.cluster import ClusterError, Needs
 from bids_qsm.execution.local import Message, Outcome, Unit
+from tests.execution.units import note_where, wait_for
 
 LACKING = """
 import sys
@@ -32,6 +33,11 @@ sys.meta_path.insert(0, Lacking())
 OTHER = """
 import bids_qsm
 bids_qsm.__version__ = "0.0.1"
+"""
+NUMPY = """
+import importlib.metadata as metadata
+version = metadata.version
+metadata.version = lambda name: "1.0" if name == "numpy" else version(name)
 """
 ROOT = Path(__file__).parents[2]
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -87,12 +93,12 @@ def test_worker_of_another_installation_is_named(address, start) -> None:
     expected = rf"worker tcp://\S+ \(Python: {sys.executable}\) has no bids-qsm, and this run is of"
     with pytest.raises(ClusterError, match=expected) as caught:
         run(address, unit)
-    assert "start them all from the same installation or image" in str(caught.value)
+    assert "start scheduler and workers from the same installation" in str(caught.value)
     lacking.kill()
     with distributed.Client(address) as client:
         await_that(lambda: not client.scheduler_info()["workers"])
     start(*worker, code=OTHER)
-    expected = rf"has version 0\.0\.1 of bids-qsm, and this run is of {__version__}; 1 of 2 "
+    expected = rf"has version 0\.0\.1 of bids-qsm, and this run is of {__version__}: .* 1 of 1 "
     with pytest.raises(ClusterError, match=expected):
         run(address, unit)
 
@@ -104,3 +110,36 @@ def test_scheduler_of_another_installation_is_named(start, tmp_path) -> None:
     await_that(file.exists)
     with pytest.raises(ClusterError, match=r"the scheduler \(Python: .*\) has no bids-qsm"):
         run(str(file), Unit("a", print, ()))
+
+
+def test_worker_of_other_libraries_is_named(address, start) -> None:
+    start("worker", address, "--no-nanny", code=NUMPY)
+    with pytest.raises(ClusterError, match=r"worker tcp://\S+ .* has version 1\.0 of numpy, and"):
+        run(address, Unit("a", print, ()))
+
+
+def test_worker_that_joins_later_and_is_not_fit_spoils_nothing(address, start, tmp_path) -> None:
+    worker = ("worker", address, "--nthreads", "1")
+    lost = start(*worker, "--no-nanny")
+    units = [Unit("first", wait_for, (str(tmp_path / "gate"),))]
+    units += [Unit(f"u{number}", note_where, (str(tmp_path),)) for number in range(5)]
+    leaves = "It is given no work, and leaves the cluster."
+    told, ended = "", {}
+    for event in cluster.run_units(units, [0.1] * len(units), address, Needs((), 1, 1)):
+        if isinstance(event, Outcome):
+            ended[event.unit] = event.problem
+        elif event.text == "waits" and not told:
+            lost.kill()  # all that there is to do waits for those that join now
+            unfit = [start(*worker, "--no-nanny", code=code) for code in (OTHER, NUMPY)]
+            unfit.append(start(*worker, code=LACKING))
+        elif leaves in event.text:
+            told += event.text
+            if told.count(leaves) == len(unfit):
+                (tmp_path / "gate").touch()
+                good = start(*worker, "--no-nanny")
+    assert ended == dict.fromkeys((unit.name for unit in units), "")
+    assert {path.read_text() for path in tmp_path.glob("u-*")} == {str(good.pid)}
+    assert f"has version 0.0.1 of bids-qsm, and this run is of {__version__}" in told
+    assert "has version 1.0 of numpy, and this run is of" in told
+    assert "has no bids-qsm, and this run is of" in told
+    await_that(lambda: all(one.poll() is not None for one in unfit))

@@ -49,3 +49,15 @@ def stay(path: str, tell: TELL) -> None:
     Path(path).write_text(str(os.getpid()))
     tell("stays")
     time.sleep(60)
+
+
+def wait_for(path: str, tell: TELL) -> None:
+    tell("waits")
+    until = time.monotonic() + 60
+    while not Path(path).exists() and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def note_where(folder: str, tell: TELL) -> None:
+    """Write which worker this unit is of."""
+    (Path(folder) / f"u-{os.getpid()}").write_text(str(os.getppid()))
