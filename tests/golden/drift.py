@@ -14,8 +14,9 @@ docs/reproducibility.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -110,11 +111,12 @@ def kept(output: Output) -> dict[str, Any]:
 def drifts(
     stored: Mapping[str, Stored],
     found: Mapping[str, Output],
-    loose: Sequence[str] = (),
+    wider: Mapping[str, Tolerances] = MappingProxyType({}),
 ) -> list[Drift]:
     """Return how far the outputs of a case are from the stored ones, quantity by quantity.
 
-    Those whose names have one of the words ``loose`` in them may drift more than others.
+    The tolerances in ``wider`` are for outputs that have that word in their names, the first one
+    where there are several; all others have the usual ones.
     """
     missing = [
         Drift(name, "the output", "there", "missing", math.inf, 0) for name in stored.keys() - found
@@ -132,7 +134,7 @@ def drifts(
                 name,
                 stored[name],
                 found[name],
-                LOOSE if any(word in name for word in loose) else STRICT,
+                next((wider[word] for word in wider if word in name), STRICT),
             )
         ),
     ]

@@ -1,8 +1,8 @@
 """Renew the golden values, or check them.
 
-    python -m tests.golden.renew                   write the values of all short cases anew
+    python -m tests.golden.renew                   write the values of all cases anew
     python -m tests.golden.renew inversion fast    only of these
-    python -m tests.golden.renew --check --long    compare instead, with the long cases too
+    python -m tests.golden.renew --check           compare instead
 
 Run from the root of the repository.  A check says for each case how near its outputs are to the
 limit, and ends with status 1 where one is beyond it.
@@ -27,9 +27,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    top.add_argument("cases", nargs="*", metavar="CASE", help="default: all short ones")
+    top.add_argument("cases", nargs="*", metavar="CASE", help="default: all")
     top.add_argument("--check", action="store_true", help="write nothing, compare")
-    top.add_argument("--long", action="store_true", help="the cases too that take many minutes")
     top.add_argument("--threads", type=int, default=2, metavar="N", help="default: 2")
     return top
 
@@ -38,27 +37,22 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the tool; the status is 1 if a check found a drift."""
     arguments = parser().parse_args(words)
     prepare_environment(arguments.threads)
-    from tests.golden.cases import (
-        CASES,
-        LONG_CASES,
-        LOOSE_OUTPUTS,
-    )  # only now: numba reads the environment once
+    from tests.golden.cases import CASES, WIDER  # only now: numba reads the environment once
     from tests.golden.drift import drifts, kept, report
     from tests.golden.store import load, save
 
-    known = {**CASES, **LONG_CASES}
-    names = arguments.cases or [*CASES, *(LONG_CASES if arguments.long else ())]
-    unknown = [name for name in names if name not in known]
+    names = arguments.cases or [*CASES]
+    unknown = [name for name in names if name not in CASES]
     if unknown:
-        print(f"there is no case {unknown[0]!r}; there are: {', '.join(known)}.", file=sys.stderr)
+        print(f"there is no case {unknown[0]!r}; there are: {', '.join(CASES)}.", file=sys.stderr)
         return 2
     values, status = load(), 0
     for name in names:
         started = time.process_time()
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-            outputs = known[name](Path(folder))
+            outputs = CASES[name](Path(folder))
         took = f"{time.process_time() - started:.1f} s of CPU"
-        found = drifts(values.get(name, {}), outputs, LOOSE_OUTPUTS.get(name, ()))
+        found = drifts(values.get(name, {}), outputs, WIDER.get(name, {}))
         wrong = [drift for drift in found if drift.is_too_large]
         if not arguments.check:
             values[name] = {output: kept(value) for output, value in outputs.items()}

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from bids_qsm.images import Image
-from tests.golden.cases import CASES, LONG_CASES, LOOSE_OUTPUTS, inverted, without_background
+from tests.golden.cases import CASES, WIDER, inverted, without_background
 from tests.golden.drift import Drift, Output, drifts, kept, report
 from tests.golden.store import VALUES, load
 
@@ -19,9 +19,12 @@ LARGEST_FILE = 200_000
 ON_SMALL_FIELD = {"background": without_background, "inversion": inverted}
 
 
-@pytest.mark.parametrize("case", CASES)
+SLOW = pytest.param("anatomy", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("case", [SLOW if case in SLOW.values else case for case in CASES])
 def test_results_are_those_that_are_stored(case: str, tmp_path: Path) -> None:
-    found = drifts(load().get(case, {}), CASES[case](tmp_path), LOOSE_OUTPUTS.get(case, ()))
+    found = drifts(load().get(case, {}), CASES[case](tmp_path), WIDER.get(case, {}))
     assert found
     wrong = [drift for drift in found if drift.is_too_large]
     assert not wrong, report(case, wrong)
@@ -151,5 +154,5 @@ def test_missing_and_new_outputs_are_said(image: Image) -> None:
 
 def test_every_stored_value_is_compared_and_the_file_is_small() -> None:
     stored = load()
-    assert set(CASES) <= set(stored) <= {*CASES, *LONG_CASES}
+    assert set(stored) == set(CASES)
     assert VALUES.stat().st_size < LARGEST_FILE
