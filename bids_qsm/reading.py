@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,7 @@ def read_json(path: Path) -> Any:
     ValueError
         If it is no text, no JSON, too large or nested too deeply, or no ordinary file.
     """
-    check_file(path, LARGEST_JSON_BYTES)
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    return _parsed(path, json.loads)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -47,9 +44,14 @@ def read_toml(path: Path) -> dict[str, Any]:
     ValueError
         If it is no text, no TOML, too large or nested too deeply, or no ordinary file.
     """
+    settings: dict[str, Any] = _parsed(path, tomllib.loads)
+    return settings
+
+
+def _parsed(path: Path, parse: Callable[[str], Any]) -> Any:
     check_file(path, LARGEST_JSON_BYTES)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8-sig"))  # some editors begin with a mark
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

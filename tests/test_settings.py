@@ -48,6 +48,12 @@ def test_what_makes_no_sense_is_refused(tables, sentence) -> None:
         processing_from(tables)
 
 
+def test_toml_may_begin_with_the_mark_of_an_editor(tmp_path) -> None:
+    file = tmp_path / "marked.toml"
+    file.write_text('reference = "none"\n', encoding="utf-8-sig")
+    assert read_processing(file).reference == "none"
+
+
 def test_file_errors_name_the_file(tmp_path) -> None:
     file = tmp_path / "bad.toml"
     with pytest.raises(UnreadableInputError, match=r"bad\.toml"):

@@ -42,6 +42,11 @@ class Study:
     folder: Path
     plain: dict[str, object]
 
+    def script(self, name: str, **values: str) -> Path:
+        """Write a script for this study; without an image."""
+        own = {"cpus_per_task": "1", "DATASET": "bids", "IMAGE": ""}
+        return filled_in(self.folder, name, **own, **values)
+
 
 def of_subject(subject: str, out: Path) -> dict[str, object]:
     return {name: held for name, held in contents(out).items() if f"sub-{subject}" in name}
@@ -66,6 +71,12 @@ def await_that(is_so: Callable[[], object], longest_s: float = 120) -> None:
     while not is_so():
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def await_field(out: Path) -> None:
+    """Wait until the first subject is at work on its field."""
+    log = out / "logs" / "sub-a1_log.txt"
+    await_that(lambda: log.exists() and "field" in log.read_text())
 
 
 def worker_of(name: str, out: Path) -> int:
@@ -99,21 +110,16 @@ def submit(script: Path, *words: str, env: dict[str, str]) -> tuple[str, str]:
 
 def test_array_takes_up_what_is_left_and_the_group_level_follows(slurm, study: Study) -> None:
     folder, out = study.folder, study.folder / "out"
-    script = filled_in(
-        folder,
+    script = study.script(
         "slurm-array.sh",
-        cpus_per_task="1",
         mem="1500M",
-        DATASET="bids",
         OUTPUT="out",
-        IMAGE="",
         GROUP="(--atlas tiny.nii.gz --model quick.toml)",
         GROUP_JOB="(--mem=2G)",
     )
     (folder / "list.txt").write_text("a1\nsub-a2\n")
     array, group = submit(script, "list.txt", env=slurm)
-    log = out / "logs" / "sub-a1_log.txt"
-    await_that(lambda: log.exists() and "field" in log.read_text())
+    await_field(out)
     ask(slurm, "scancel", "--signal=KILL", "--full", f"{array}_1")
     await_jobs(slurm)
     assert state(slurm, f"{array}_2") == "COMPLETED"
@@ -138,15 +144,11 @@ def test_array_takes_up_what_is_left_and_the_group_level_follows(slurm, study: S
 )
 def test_dask_in_a_job_survives_a_worker_and_ends_with_the_run(slurm, study: Study) -> None:
     folder, out = study.folder, study.folder / "of dask"
-    script = filled_in(
-        folder,
+    script = study.script(
         "slurm-dask.sh",
         ntasks="2",
-        cpus_per_task="1",
         mem_per_cpu="2G",
-        DATASET="bids",
         OUTPUT="'of dask'",
-        IMAGE="",
         PARTICIPANT="(--participant-label a1 a2)",
     )
     job = subprocess.run(
@@ -157,8 +159,7 @@ def test_dask_in_a_job_survives_a_worker_and_ends_with_the_run(slurm, study: Stu
         text=True,
         check=True,
     ).stdout.strip()
-    log = out / "logs" / "sub-a1_log.txt"
-    await_that(lambda: log.exists() and "field" in log.read_text())
+    await_field(out)
     key = next(folder.glob("dask-*/key.pem"))
     assert key.parent.stat().st_mode & 0o077 == 0
     os.kill(worker_of("sub-a1", out), signal.SIGKILL)
