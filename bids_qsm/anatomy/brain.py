@@ -19,6 +19,8 @@ BIAS_VOXEL_MM = 6.0  # the field is smooth: 4 mm takes thrice the time and is no
 HEAD_HEIGHT_MM = 110.0  # from the crown to below the cerebrum
 CROWN_TO_CENTRE_MM = 65.0
 USUAL_BRAIN_ML = (900.0, 2200.0)
+MOST_TISSUE_ML = 1900.0  # more than any brain has without its fluid
+DARKEST_TISSUE = (0.5, 0.55, 0.6, 0.65, 0.7)  # of white matter; fluid is darker than half of it
 
 
 @dataclass(frozen=True)
@@ -117,16 +119,22 @@ def _first_brain(head: Image) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     centre_distance = _distance_from_centre_mm(head)
     deep = head.data[(centre_distance < 40) & (head.data > 0)]
     white = float(np.percentile(deep, 75)) if deep.size else 0.0
-    # fluid is darker than half of white matter, fat and vessels are brighter than 1.3 times
-    tissue = (head.data > 0.5 * white) & (head.data < 1.3 * white)
     voxel_mm = voxel_sizes_mm(head.affine)
-    core = deep_inside(tissue, 4.5, voxel_mm)
-    core = largest_component(core, core & (centre_distance < 60))
+    voxel_ml = float(np.prod(voxel_mm)) / 1000
+    for share in DARKEST_TISSUE:
+        # fat and vessels are brighter than 1.3 times white matter
+        tissue = (head.data > share * white) & (head.data < 1.3 * white)
+        core = deep_inside(tissue, 4.5, voxel_mm)
+        core = largest_component(core, core & (centre_distance < 60))
+        first = largest_component(tissue & near(core, 7.0, voxel_mm))
+        # the neck's muscles hang on where the threshold lies below their brightness
+        if first.sum() * voxel_ml < MOST_TISSUE_ML:
+            break
     if not core.any():
         raise UnreadableInputError(
             "No brain was found in the T1w image: check that it is a T1-weighted head."
         )
-    return tissue, largest_component(tissue & near(core, 7.0, voxel_mm))
+    return tissue, first
 
 
 def _distance_from_centre_mm(head: Image) -> NDArray[np.float64]:

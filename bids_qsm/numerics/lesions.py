@@ -24,6 +24,8 @@ _CUT_SD = 1.1
 """Standard deviation of a Gaussian over that of its part within 2.5 of them, by the MAD."""
 _STEP_SD, _STEPS = 0.5, 4
 """What hangs together with something that is no lesion is tried again, so much brighter."""
+_BRIGHT_SHARE = 0.1
+"""Of a bright spot's voxels must be too bright for grey matter, lest it counts as cortex."""
 _FACES = ndimage.generate_binary_structure(3, 1)
 _CORNERS = ndimage.generate_binary_structure(3, 3)
 
@@ -79,6 +81,7 @@ def t2_lesions(
     rim_sd: float = 2.75,
     edge_fraction: float = 0.4,
     white_contact: float = 0.75,
+    bright_white_contact: float = 0.5,
     fluid_contact: float = 0.5,
     minimum_mm3: float = 10.0,
     smoothing_mm: float = 0.7,
@@ -96,7 +99,9 @@ def t2_lesions(
     neighbours less far from it (``rim_sd``), though not into cortex and fluid; each lesion then
     keeps what exceeds a share of its own local contrast.  Bright spots that touch grey matter
     (cortex) or fluid (septum, choroid plexus, flow) more than white matter are tried again at
-    higher thresholds, lest a bridge to the cortex costs a lesion, and then dropped.
+    higher thresholds, lest a bridge to the cortex costs a lesion, and then dropped.  What is as
+    far above grey matter as a core must be above what is expected is no cortex: it may touch
+    more of it.
 
     Parameters
     ----------
@@ -120,6 +125,8 @@ def t2_lesions(
         Of the largest contrast nearby in the lesion: above it a voxel is inside.
     white_contact : float
         Least part of the grey and white matter two voxels from a lesion that is white.
+    bright_white_contact : float
+        The same for a lesion that is too bright for grey matter.
     fluid_contact : float
         Largest part of what is two voxels away that is fluid.
     minimum_mm3 : float
@@ -160,12 +167,13 @@ def t2_lesions(
     around = tissue * (1 - expected[STEM])
     around[WHITE] += expected[STEM] * (1 - tissue[FLUID])
     around[FLUID] = tissue[FLUID]
+    contacts = (white_contact, bright_white_contact, fluid_contact)
     found = _grown(
         belief > core_sd,
         contrast,
         inside & ~grey & (expected[FLUID] < 0.5),
-        around,
-        _Rules(rim_sd, edge_fraction, minimum_mm3, (white_contact, fluid_contact), reach_mm),
+        _Surroundings(around, smooth > levels.means[GREY] + core_sd * levels.sds[GREY]),
+        _Rules(rim_sd, edge_fraction, minimum_mm3, contacts, reach_mm),
         voxel_mm,
     )
     return T2Lesions(
@@ -311,15 +319,23 @@ class _Rules:
     rim_sd: float
     edge_fraction: float
     minimum_mm3: float
-    contacts: tuple[float, float]
+    contacts: tuple[float, float, float]
     reach_mm: float
+
+
+@dataclass(frozen=True)
+class _Surroundings:
+    """Tissue probabilities, and where it is too bright for grey matter."""
+
+    tissue: Float32
+    beyond_grey: Bool
 
 
 def _grown(
     core: Bool,
     contrast: Float32,
     allowed: Bool,
-    tissue: Float32,
+    around: _Surroundings,
     rules: _Rules,
     voxel_mm: tuple[float, float, float],
 ) -> Bool:
@@ -337,7 +353,7 @@ def _grown(
         candidates = kept[pieces]
         peak = ndimage.maximum_filter(np.where(candidates, contrast, 0), size=reach)
         candidates &= (contrast > rules.edge_fraction * peak) & ~found
-        added = _among_white(candidates, left, tissue, minimum_voxels, rules.contacts)
+        added = _among_white(candidates, left, around, minimum_voxels, rules.contacts)
         found |= added
         left &= ~ndimage.binary_dilation(added, _CORNERS)
         if not left.any():
@@ -348,12 +364,12 @@ def _grown(
 def _among_white(
     candidates: Bool,
     core: Bool,
-    tissue: Float32,
+    around: _Surroundings,
     minimum_voxels: float,
-    contacts: tuple[float, float],
+    contacts: tuple[float, float, float],
 ) -> Bool:
     """Return the candidates with a core that are large enough and lie in white matter."""
-    least_white, most_fluid = contacts
+    least_white, least_white_bright, most_fluid = contacts
     pieces, _ = ndimage.label(candidates, _CORNERS)
     found = np.zeros_like(candidates)
     for number, part in enumerate(ndimage.find_objects(pieces), start=1):
@@ -363,8 +379,11 @@ def _among_white(
             continue
         # the voxels right at the lesion hold a part of it
         shell = ndimage.binary_dilation(piece, iterations=2) & ~ndimage.binary_dilation(piece)
-        grey, white, fluid = (float(tissue[k][box][shell].sum()) for k in (GREY, WHITE, FLUID))
-        if white >= least_white * (white + grey) and fluid <= most_fluid * (white + grey + fluid):
+        tissue = around.tissue[:, *box]
+        grey, white, fluid = (float(tissue[k][shell].sum()) for k in (GREY, WHITE, FLUID))
+        bright = around.beyond_grey[box][piece].mean() >= _BRIGHT_SHARE
+        least = least_white_bright if bright else least_white
+        if white >= least * (white + grey) and fluid <= most_fluid * (white + grey + fluid):
             found[box] |= piece
     return found
 

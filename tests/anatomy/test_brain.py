@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_qsm.anatomy.brain import PreparedT1w, prepare_t1w, remove_receive_field
+from bids_qsm.anatomy.brain import PreparedT1w, _first_brain, prepare_t1w, remove_receive_field
 from bids_qsm.anatomy.grids import on_grid
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.images import Image
@@ -50,6 +50,19 @@ def test_brain_of_other_t1w(whole_head, template_3mm, brain_truth, kind):
     prepared = prepare_t1w(whole_head.like(data), template_3mm)
     expected = brain_truth & (data > 0) if kind == "defaced" else brain_truth
     assert dice(prepared.brain.data, expected) > 0.93
+
+
+@pytest.mark.parametrize("muscle", [450.0, 530.0, 630.0])
+def test_muscles_of_the_neck_are_left_out_of_the_first_brain(muscle):
+    """They hang together with the brain where they are brighter than half of white matter."""
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    x, y, z = np.meshgrid(*[np.arange(n) * 4.0 - 2 * n for n in (50, 50, 64)], indexing="ij")
+    brain = x**2 + y**2 + (z - 60) ** 2 < 62**2
+    neck = (x**2 + y**2 < 85**2) & (z < 20) & ~brain
+    head = Image(np.select([brain, neck], [1000.0, muscle]).astype(np.float32), affine)
+    tissue, first = _first_brain(head)
+    assert neck.sum() * 0.064 > 2000  # mL
+    assert dice(first, brain) > 0.98 and dice(tissue, brain) > 0.98
 
 
 def test_receive_field_is_taken_away(template_3mm):

@@ -100,8 +100,23 @@ def test_each_threshold_counts(rng):
     volume = find(scene).mask.sum()
     assert not find(scene, core_sd=1000.0).mask.any()
     assert not find(scene, minimum_mm3=1e4).mask.any()
-    assert not find(scene, white_contact=1.01).mask.any()
+    assert not find(scene, white_contact=1.01, bright_white_contact=1.01).mask.any()
     assert find(scene, edge_fraction=0.7).mask.sum() < volume
+
+
+@pytest.mark.parametrize(("level", "is_lesion"), [(104.0, False), (130.0, True)])
+def test_what_is_too_bright_for_cortex_may_touch_it(rng, level, is_lesion):
+    """Grey matter is 100 with a standard deviation of 2: 108 is brighter than any of it."""
+    scene = head(rng, with_lesions=False)
+    spot = ball((27, 50, 28), 3.0) & ball(CENTRE, 21.0)
+    soft = ndimage.gaussian_filter(1.0 * spot, [0.6 / v for v in VOXEL_MM]).astype(np.float32)
+    scene["flair"] = scene["flair"] + (level - 80) * soft
+    scene["t1w"] = scene["t1w"] - 30 * soft
+    assert find(scene, white_contact=0.5).mask[spot].sum() >= 50  # a core is there
+    assert not find(scene, bright_white_contact=0.75).mask.any()
+    found = find(scene).mask
+    assert not found[~ndimage.binary_dilation(spot)].any()
+    assert (found.sum() >= 50) if is_lesion else not found.any()
 
 
 def test_a_bright_brain_stem_has_levels_of_its_own(rng):
