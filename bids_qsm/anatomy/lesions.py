@@ -125,8 +125,13 @@ def regions_from_template(t1w: Image, t1w_to_template: tuple[PointMapping, ...])
     return LesionRegions(white, grey, labels)
 
 
-def find_lesions(t1w: PreparedT1w, flair: Image, regions: LesionRegions) -> T2Lesions:
-    """Find T2 lesions on the T1w's grid; ``flair`` comes from :func:`align_to_t1w`."""
+def find_lesions(
+    t1w: PreparedT1w, flair: Image, regions: LesionRegions, **options: float
+) -> T2Lesions:
+    """Find T2 lesions on the T1w's grid; ``flair`` comes from :func:`align_to_t1w`.
+
+    ``options`` are those of :func:`bids_qsm.numerics.lesions.t2_lesions`.
+    """
     return t2_lesions(
         flair.data,
         t1w.image.data,
@@ -136,6 +141,7 @@ def find_lesions(t1w: PreparedT1w, flair: Image, regions: LesionRegions) -> T2Le
         voxel_sizes_mm(t1w.image.affine),
         stem=regions.labels == BRAIN_STEM,
         free_of_grey=regions.free_of_grey(voxel_sizes_mm(t1w.image.affine)),
+        **options,
     )
 
 

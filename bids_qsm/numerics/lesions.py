@@ -22,6 +22,8 @@ _OUTLYING = 2.5
 _MAD_TO_SD = 1.4826
 _CUT_SD = 1.1
 """Standard deviation of a Gaussian over that of its part within 2.5 of them, by the MAD."""
+_SD_AT_95 = 1.645
+"""Standard deviations from the mean to the 95th percentile of a Gaussian."""
 _STEP_SD, _STEPS = 0.5, 4
 """What hangs together with something that is no lesion is tried again, so much brighter."""
 _BRIGHT_SHARE = 0.1
@@ -40,10 +42,13 @@ class FlairLevels:
     ----------
     means, sds : tuple of float
         Of grey matter, white matter, fluid and brain stem.
+    bright_grey_sd : float
+        Of grey matter above its mean: what is below also comes from fluid in the same voxels.
     """
 
     means: tuple[float, ...]
     sds: tuple[float, ...]
+    bright_grey_sd: float
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,7 @@ def t2_lesions(
         belief > core_sd,
         contrast,
         inside & ~grey & (expected[FLUID] < 0.5),
-        _Surroundings(around, smooth > levels.means[GREY] + core_sd * levels.sds[GREY]),
+        _Surroundings(around, smooth > levels.means[GREY] + core_sd * levels.bright_grey_sd),
         _Rules(rim_sd, edge_fraction, minimum_mm3, contacts, reach_mm),
         voxel_mm,
     )
@@ -268,16 +273,18 @@ def _normalised(
     # where white matter is far away the mean of all of it stands in
     local = (total + 2e-3 * mean) / (weight + 2e-3)
     flat = (flair * (mean / local)).astype(np.float32)
-    levels = [
-        _robust(flat[brain & (tissue[k] > _SURE) & (expected[k] > _SURE_THERE)], name)
-        for k, name in ((GREY, "grey matter"), (WHITE, "white matter"))
-    ]
+    grey, pure_white = (
+        flat[brain & (tissue[k] > _SURE) & (expected[k] > _SURE_THERE)] for k in (GREY, WHITE)
+    )
+    levels = [_robust(grey, "grey matter"), _robust(pure_white, "white matter")]
     fluid = flat[brain & (tissue[FLUID] > _SURE) & (expected[FLUID] > _SURE_THERE)]
     stem = flat[brain & (expected[STEM] > _SURE_THERE)]
     # fluid near vessels and plexus varies widely; nothing in it is a lesion of white matter
     levels.append((_robust(fluid, "")[0] if fluid.size else 0.0, levels[GREY][1]))
     levels.append(_robust(stem, "") if stem.size else levels[WHITE])
-    return flat, FlairLevels(*zip(*levels, strict=True)), normal
+    bright_grey_sd = (float(np.percentile(grey, 95)) - levels[GREY][0]) / _SD_AT_95
+    means, sds = zip(*levels, strict=True)
+    return flat, FlairLevels(means, sds, bright_grey_sd), normal
 
 
 def _robust(values: Float32, what: str) -> tuple[float, float]:
