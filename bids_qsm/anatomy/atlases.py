@@ -276,6 +276,6 @@ def check_labels(image_path: Path, labels: Image, table_path: Path, table: pd.Da
     unnamed = sorted(set(present[present != 0].tolist()) - set(table["index"].tolist()))
     if unnamed:
         raise UnreadableInputError(
-            f"{table_path}: the table has no row for the label {unnamed[0]} of {image_path}; add it, or "
-            "give the table of these labels."
+            f"{table_path}: the table has no row for the label {unnamed[0]} of "
+            f"{image_path}; add it, or give the table of these labels."
         )
