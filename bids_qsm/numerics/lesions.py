@@ -84,6 +84,7 @@ def t2_lesions(
     free_of_grey: Bool | None = None,
     core_sd: float = 4.0,
     rim_sd: float = 2.75,
+    core_fraction: float = 0.1,
     edge_fraction: float = 0.4,
     white_contact: float = 0.75,
     bright_white_contact: float = 0.5,
@@ -104,7 +105,8 @@ def t2_lesions(
     neighbours less far from it (``rim_sd``), though not into cortex and fluid; each lesion then
     keeps what exceeds a share of its own local contrast.  Bright spots that touch grey matter
     (cortex) or fluid (septum, choroid plexus, flow) more than white matter are tried again at
-    higher thresholds, lest a bridge to the cortex costs a lesion, and then dropped.  What is as
+    higher thresholds, lest a bridge to the cortex costs a lesion, and then dropped; so is what
+    has little core.  What is as
     far above grey matter as a core must be above what is expected is no cortex: it may touch
     more of it.
 
@@ -126,6 +128,9 @@ def t2_lesions(
         Belief that starts a lesion.
     rim_sd : float
         Contrast to white matter that it grows to, in white matter's standard deviations.
+    core_fraction : float
+        Least part of a lesion that is core: white matter that is a little bright far and wide,
+        as around lesions, is grown into from a speck of noise otherwise.
     edge_fraction : float
         Of the largest contrast nearby in the lesion: above it a voxel is inside.
     white_contact : float
@@ -178,7 +183,7 @@ def t2_lesions(
         contrast,
         inside & ~grey & (expected[FLUID] < 0.5),
         _Surroundings(around, smooth > levels.means[GREY] + core_sd * levels.bright_grey_sd),
-        _Rules(rim_sd, edge_fraction, minimum_mm3, contacts, reach_mm),
+        _Rules(rim_sd, core_fraction, edge_fraction, minimum_mm3, contacts, reach_mm),
         voxel_mm,
     )
     return T2Lesions(
@@ -324,6 +329,7 @@ class _Rules:
     """What a lesion keeps, and what it must be: see :func:`t2_lesions`."""
 
     rim_sd: float
+    core_fraction: float
     edge_fraction: float
     minimum_mm3: float
     contacts: tuple[float, float, float]
@@ -347,7 +353,6 @@ def _grown(
     voxel_mm: tuple[float, float, float],
 ) -> Bool:
     """Return lesions grown from the core; what fails is tried again at higher thresholds."""
-    minimum_voxels = rules.minimum_mm3 / float(np.prod(voxel_mm))
     # the voxels within reach of a voxel are a cube: cheap, and the lesion bounds it
     reach = [2 * max(1, round(rules.reach_mm / v)) + 1 for v in voxel_mm]
     found, left = np.zeros_like(core), core.copy()
@@ -360,7 +365,7 @@ def _grown(
         candidates = kept[pieces]
         peak = ndimage.maximum_filter(np.where(candidates, contrast, 0), size=reach)
         candidates &= (contrast > rules.edge_fraction * peak) & ~found
-        added = _among_white(candidates, left, around, minimum_voxels, rules.contacts)
+        added = _among_white(candidates, left, around, rules, float(np.prod(voxel_mm)))
         found |= added
         left &= ~ndimage.binary_dilation(added, _CORNERS)
         if not left.any():
@@ -372,17 +377,19 @@ def _among_white(
     candidates: Bool,
     core: Bool,
     around: _Surroundings,
-    minimum_voxels: float,
-    contacts: tuple[float, float, float],
+    rules: _Rules,
+    voxel_mm3: float,
 ) -> Bool:
-    """Return the candidates with a core that are large enough and lie in white matter."""
-    least_white, least_white_bright, most_fluid = contacts
+    """Return the candidates with enough core that are large enough and lie in white matter."""
+    least_white, least_white_bright, most_fluid = rules.contacts
+    least_core = max(rules.core_fraction, 1e-9)  # some there must be
     pieces, _ = ndimage.label(candidates, _CORNERS)
     found = np.zeros_like(candidates)
     for number, part in enumerate(ndimage.find_objects(pieces), start=1):
         box = tuple(slice(max(0, s.start - 2), s.stop + 2) for s in part)
         piece = pieces[box] == number
-        if piece.sum() < minimum_voxels or not core[box][piece].any():
+        core_part = core[box][piece].mean()
+        if piece.sum() * voxel_mm3 < rules.minimum_mm3 or core_part < least_core:
             continue
         # the voxels right at the lesion hold a part of it
         shell = ndimage.binary_dilation(piece, iterations=2) & ~ndimage.binary_dilation(piece)

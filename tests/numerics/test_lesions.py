@@ -79,8 +79,8 @@ def test_growth_stops_at_grey_matter_unless_there_is_none(rng):
     scene["white_prior"] = np.where(half, 0.0, scene["white_prior"]).astype(np.float32)
     hidden = half & scene["truth"]
     core_sd = float(find(scene).belief[half].max()) + 0.1  # no start in the hidden half
-    blocked = find(scene, core_sd=core_sd).mask
-    known = find(scene, core_sd=core_sd, free_of_grey=half).mask
+    blocked = find(scene, core_sd=core_sd, core_fraction=0).mask
+    known = find(scene, core_sd=core_sd, core_fraction=0, free_of_grey=half).mask
     assert blocked[hidden].mean() < 0.3 < 0.75 < known[hidden].mean()
     assert known[blocked].all()
 
@@ -101,8 +101,19 @@ def test_each_threshold_counts(rng):
     volume = find(scene).mask.sum()
     assert not find(scene, core_sd=1000.0).mask.any()
     assert not find(scene, minimum_mm3=1e4).mask.any()
+    assert not find(scene, core_fraction=1.01).mask.any()
     assert not find(scene, white_contact=1.01, bright_white_contact=1.01).mask.any()
     assert find(scene, edge_fraction=0.7).mask.sum() < volume
+
+
+def test_a_bright_speck_does_not_grow_into_a_faint_halo(rng):
+    """White matter that is somewhat bright far and wide has no border; the speck itself stays."""
+    scene = head(rng, with_lesions=False)
+    halo, speck = ball((19, 31, 28), 8.0) & ~ball(CENTRE, 7.5), ball((16, 31, 28), 1.8)
+    scene["flair"] = scene["flair"] + 4.3 * halo.astype(np.float32) + 12 * speck.astype(np.float32)
+    loose, found = (find(scene, core_fraction=share).mask for share in (0.0, 0.3))
+    assert loose[speck].all() and found[speck].all()
+    assert found.sum() < 0.7 * loose.sum()
 
 
 @pytest.mark.parametrize(("level", "is_lesion"), [(102.0, False), (130.0, True)])
