@@ -24,6 +24,7 @@ LONGEST = (
     "phantom/test_anatomy.py",
     "anatomy/test_study_template.py",
     "anatomy/test_brain.py",
+    "golden/test_golden.py",
     "test_group.py",
     "benchmarks/test_cohort.py",
     "anatomy/test_warp.py",

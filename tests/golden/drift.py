@@ -50,6 +50,9 @@ class Tolerances:
         Of the number of known voxels, in shares of it.
     number : float
         Of a number in a table, in shares of it.
+    by_column : bool
+        Whether numbers in tables that are smaller than is usual for their measure in their column
+        (the rms) are told in shares of that: the others are what they are differences of.
     """
 
     level: float = 2e-4
@@ -57,12 +60,16 @@ class Tolerances:
     voxel: float = 5e-3
     count: float = 3e-4
     number: float = 5e-4
+    by_column: bool = False
 
 
 STRICT = Tolerances()
 LOOSE = Tolerances(level=1e-2, sums=5e-2, voxel=0.5, number=2e-2)
 """Where the last digit of the input is multiplied by ten thousand and more."""
+REGISTERED = Tolerances(level=2e-3, sums=0.4, voxel=0.15, count=5e-3, number=0.5, by_column=True)
+"""After registrations: on the example's coarse grid single voxels of a structure come and go."""
 
+MEASURE_COLUMNS = ("measure", "check")
 SMALLEST_NUMBER = 1e-6
 """Of this size and below, numbers in tables count as 0."""
 
@@ -197,15 +204,38 @@ def _compared_tables(
     yield Drift(name, "table", *shapes, math.inf if is_other else 0.0, 0)
     if is_other:
         return
+    usual = _usual_sizes(stored) if tolerances.by_column else {}
+    kinds = _kinds(stored)
     for place, rows in enumerate(zip(stored, found, strict=True)):
         for column, was, now in zip(stored[0], *rows, strict=True):
             if was != now:
-                off = _off(was, now)
+                off = _off(was, now, usual.get((kinds[place], column), 0))
                 yield Drift(name, f"{column} of row {place}", was, now, off, tolerances.number)
 
 
-def _off(was: str, now: str) -> float:
-    """Return by how much two cells differ, in shares of the first; inf for texts."""
+def _kinds(rows: list[list[str]]) -> list[str]:
+    """Return for each row, the header too, what was measured."""
+    column = next((rows[0].index(name) for name in MEASURE_COLUMNS if name in rows[0]), None)
+    return ["" if column is None else row[column] for row in rows]
+
+
+def _usual_sizes(rows: list[list[str]]) -> dict[tuple[str, str], float]:
+    """Return the rms of the numbers of each measure in each column."""
+    table = pd.DataFrame(rows[1:], columns=rows[0]).apply(pd.to_numeric, errors="coerce")
+    squares = (table**2).groupby(_kinds(rows)[1:]).mean()
+    return {
+        (str(kind), str(column)): math.sqrt(square)
+        for column, of_column in squares.items()
+        for kind, square in of_column.items()
+        if math.isfinite(square)
+    }
+
+
+def _off(was: str, now: str, usual: float = 0) -> float:
+    """Return by how much two cells differ, in shares of the first or of what is usual, if larger.
+
+    Texts are infinitely far from each other.
+    """
     try:
         one, other = float(was), float(now)
     except ValueError:
@@ -214,7 +244,7 @@ def _off(was: str, now: str) -> float:
         return math.inf
     if max(abs(one), abs(other)) <= SMALLEST_NUMBER:
         return 0.0
-    return abs(one - other) / max(abs(one), SMALLEST_NUMBER)
+    return abs(one - other) / max(abs(one), usual, SMALLEST_NUMBER)
 
 
 def _cells(table: pd.DataFrame) -> list[list[str]]:

@@ -37,9 +37,10 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the tool; the status is 1 if a check found a drift."""
     arguments = parser().parse_args(words)
     prepare_environment(arguments.threads)
-    from tests.golden.cases import CASES, WIDER  # only now: numba reads the environment once
+    from tests.golden.cases import CASES, wider  # only now: numba reads the environment once
     from tests.golden.drift import drifts, kept, report
-    from tests.golden.store import load, save
+    from tests.golden.store import load, load_made_in, save, save_made_in
+    from tests.golden.surroundings import surroundings
 
     names = arguments.cases or [*CASES]
     unknown = [name for name in names if name not in CASES]
@@ -52,7 +53,7 @@ def main(words: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
             outputs = CASES[name](Path(folder))
         took = f"{time.process_time() - started:.1f} s of CPU"
-        found = drifts(values.get(name, {}), outputs, WIDER.get(name, {}))
+        found = drifts(values.get(name, {}), outputs, wider(name))
         wrong = [drift for drift in found if drift.is_too_large]
         if not arguments.check:
             values[name] = {output: kept(value) for output, value in outputs.items()}
@@ -60,6 +61,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 f"{name}: {len(outputs)} outputs, {len(wrong)} values were beyond the limit, {took}"
             )
             save(values)
+            save_made_in({**load_made_in(), name: surroundings()})
             continue
         nearest = max(found, key=lambda drift: drift.share / (drift.allowed or 1e-9), default=None)
         print(f"{name}: {len(outputs)} outputs, {took}; nearest to its limit: {nearest}")

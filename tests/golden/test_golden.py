@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 
 from bids_qsm.images import Image
-from tests.golden.cases import CASES, WIDER, inverted, without_background
-from tests.golden.drift import Drift, Output, drifts, kept, report
-from tests.golden.store import VALUES, load
+from tests.golden import cases
+from tests.golden.cases import CASES, inverted, wider, without_background
+from tests.golden.drift import REGISTERED, Drift, Output, drifts, kept, report
+from tests.golden.store import VALUES, load, load_made_in
+from tests.golden.surroundings import surroundings
 
 LARGEST_FILE = 200_000
 ON_SMALL_FIELD = {"background": without_background, "inversion": inverted}
@@ -24,7 +26,7 @@ SLOW = pytest.param("anatomy", marks=pytest.mark.slow)
 
 @pytest.mark.parametrize("case", [SLOW if case in SLOW.values else case for case in CASES])
 def test_results_are_those_that_are_stored(case: str, tmp_path: Path) -> None:
-    found = drifts(load().get(case, {}), CASES[case](tmp_path), WIDER.get(case, {}))
+    found = drifts(load().get(case, {}), CASES[case](tmp_path), wider(case))
     assert found
     wrong = [drift for drift in found if drift.is_too_large]
     assert not wrong, report(case, wrong)
@@ -115,6 +117,33 @@ def test_a_changed_table_is_noticed() -> None:
         assert too_large(table, changed), changed
 
 
+def test_small_numbers_are_seen_beside_others_of_their_measure() -> None:
+    table = pd.DataFrame({"measure": ["a", "a", "b"], "value": [1.0, 0.01, 0.01]})
+    stored = {"it": kept(table)}
+    for row, allowed in ((1, True), (2, False)):
+        now = table.assign(value=[1.0 if i == 0 else 0.03 if i == row else 0.01 for i in range(3)])
+        wrong = [d for d in drifts(stored, {"it": now}, {"it": REGISTERED}) if d.is_too_large]
+        assert bool(wrong) != allowed
+        assert any(d.is_too_large for d in drifts(stored, {"it": now}))
+
+
+def test_more_may_drift_only_where_last_digits_are_others(monkeypatch) -> None:
+    made_in = load_made_in()["anatomy"]
+    monkeypatch.setattr(cases, "surroundings", lambda: made_in)
+    assert cases.wider("anatomy") == {}
+    monkeypatch.setattr(cases, "surroundings", lambda: f"{made_in}.1")
+    assert cases.wider("anatomy") == cases.WIDER["anatomy"]
+    assert cases.wider("relaxometry") == {}
+
+
+def test_surroundings_are_the_same_again_and_others_with_other_functions(monkeypatch) -> None:
+    here = surroundings.__wrapped__()
+    assert here == surroundings.__wrapped__()
+    sinus = math.sin
+    monkeypatch.setattr(math, "sin", lambda x: math.nextafter(sinus(x), 2))
+    assert surroundings.__wrapped__() != here
+
+
 @pytest.mark.parametrize(
     ("step", "name", "options"),
     [
@@ -154,5 +183,5 @@ def test_missing_and_new_outputs_are_said(image: Image) -> None:
 
 def test_every_stored_value_is_compared_and_the_file_is_small() -> None:
     stored = load()
-    assert set(stored) == set(CASES)
+    assert set(stored) == set(load_made_in()) == set(CASES)
     assert VALUES.stat().st_size < LARGEST_FILE
