@@ -19,7 +19,7 @@ BIAS_VOXEL_MM = 6.0  # the field is smooth: 4 mm takes thrice the time and is no
 HEAD_HEIGHT_MM = 110.0  # from the crown to below the cerebrum
 CROWN_TO_CENTRE_MM = 65.0
 USUAL_BRAIN_ML = (900.0, 2200.0)
-MOST_TISSUE_ML = 1900.0  # more than any brain has without its fluid
+MOST_TISSUE_ML = 2000.0  # more than any brain has without its fluid
 DARKEST_TISSUE = (0.5, 0.55, 0.6, 0.65, 0.7)  # of white matter; fluid is darker than half of it
 
 
