@@ -98,7 +98,7 @@ def test_cluster_that_has_lost_all_workers_ends_the_run(tmp_path, monkeypatch) -
     ) as alone:
         units = [Unit("a", stay, (str(tmp_path / "pid"),)), Unit("b", refuse, ())]
         events = cluster.run_units(units, [0.1, 0.1], alone.scheduler_address, NEEDS)
-        assert next(events) == Message("a", 0, "stays")
+        assert Message("a", 0, "stays") in events  # the other unit may say something before
         alone.scale(0)
         ended = {e.unit: e.problem for e in events if isinstance(e, Outcome)}
     assert ended.keys() >= {"a"}
