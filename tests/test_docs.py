@@ -32,8 +32,8 @@ PARSERS = {
     "bids-qsm compare": compare_cli._parser(),
     "bids-qsm-phantom": phantom_cli._parser(),
 }
-OTHERS = {"--all", "--combine", "--no-kernels", "--stage", "--threads", "--toml"}
-"""Options of `tests/benchmarks/methods.py`."""
+OTHERS = {"--all", "--choose", "--combine", "--no-kernels", "--stage", "--threads", "--toml"}
+"""Options of `methods.py` and `lesions.py` in `tests/benchmarks`."""
 OF_CONTAINERS = {
     "--build-context",
     "--cleanenv",
