@@ -509,7 +509,8 @@ def test_whole_job_with_a_t1w(tmp_path, capsys, monkeypatch) -> None:
     assert "data:image/png;base64" in page
     assert "Consensus" in page
     assert all(f'id="s1-{part}"' in page for part in ("lesions", "tissues", "checks"))
-    assert json.loads((out / "atlas-CIT168_dseg.json").read_text())["hemisphere"]["Description"]
+    columns = json.loads((out / "atlas-CIT168_dseg.json").read_text())
+    assert columns["hemisphere"]["Description"] and columns["index"]["Format"] == "integer"
     assert main([str(bids), str(out), "group"]) == 0
     group = pd.read_csv(out / "group_regions.tsv", sep="\t", keep_default_na=False)
     assert set(group["participant_id"]) == {"sub-02"}

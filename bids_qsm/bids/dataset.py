@@ -133,6 +133,7 @@ def write_atlas(
     path = output_dir / atlas_table_path(atlas)
     write_text(path, encode_table(table))
     columns = {name: {"Description": STATISTICS_COLUMNS[name]} for name in table.columns}
+    columns["index"]["Format"] = "integer"  # as in BIDS, which takes silence for another one
     write_text(output_dir / sidecar_path(path), encode_json(columns))
     write_text(output_dir / atlas_description_path(atlas), encode_json(description))
 
