@@ -318,12 +318,13 @@ def page_text(
         else f"{settings.exclude_file.name}: {counted(len(gathered.excluded), 'scan')} left out",
         title: quality.sentence,
     }
-    counts = {
-        "subjects": str(gathered.scans["participant_id"].nunique()),
-        "scans": str(len(gathered.scans)),
-        "structures": str(gathered.regions["name"].nunique()),
-        "analyses": str(n_analyses),
+    numbers = {
+        ("subject", "subjects"): gathered.scans["participant_id"].nunique(),
+        ("scan", "scans"): len(gathered.scans),
+        ("structure", "structures"): gathered.regions["name"].nunique(),
+        ("analysis", "analyses"): n_analyses,
     }
+    counts = {(one if n == 1 else many): str(n) for (one, many), n in numbers.items()}
     failed = tuple(f"{f.name} could not be made: {f.sentence}" for f in failures)
     return PageText(
         __version__,

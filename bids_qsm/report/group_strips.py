@@ -130,7 +130,6 @@ def strip(rows: pd.DataFrame, key: str) -> Strip | None:
         lanes.append(_lane(rows[rows["comparable"] == kind], axis, name, y + LANE_PX / 2))
         y += LANE_PX
     first = rows.iloc[0]
-    ticks = tuple((_percent(axis(np.array([t]))[0]), short_text(t)) for t in _ticks(axis))
     return Strip(
         key,
         _title(first),
@@ -139,7 +138,7 @@ def strip(rows: pd.DataFrame, key: str) -> Strip | None:
         axis.is_log,
         round(y + AXIS_PX),
         tuple(lanes),
-        ticks,
+        _labelled_ticks(axis),
     )
 
 
@@ -242,6 +241,16 @@ def _facts(rows: pd.DataFrame, n_kinds: int) -> str:
     said += [f"{n_out} out of range"] if n_out else []
     said += [f"{n_odd} outlier{'' if n_odd == 1 else 's'}"] if n_odd else []
     return " · ".join(said)
+
+
+def _labelled_ticks(axis: Axis) -> tuple[tuple[str, str], ...]:
+    """Return the place and the text of each tick; near neighbours get all their digits."""
+    values = _ticks(axis)
+    texts = [short_text(value) for value in values]
+    if len(set(texts)) < len(texts):
+        texts = [f"{value:.10g}" for value in values]
+    places = (_percent(axis(np.array([value]))[0]) for value in values)
+    return tuple(zip(places, texts, strict=True))
 
 
 def _ticks(axis: Axis) -> Sequence[float]:

@@ -37,6 +37,12 @@ def test_points_lie_in_the_order_of_their_values_and_in_proportion() -> None:
     assert found.height_px == LANE_PX + AXIS_PX
 
 
+def test_ticks_that_are_nearly_the_same_have_all_their_digits() -> None:
+    found = strip(rows_of([0.8751, 0.8753, 0.8754]), "k")
+    texts = [text for _, text in found.ticks]
+    assert texts == ["0.8751", "0.87515", "0.8752", "0.87525", "0.8753", "0.87535", "0.8754"]
+
+
 def test_the_range_is_shaded_as_far_as_it_is_seen() -> None:
     found = strip(rows_of([1.0, 2, 3, 4, 5], low=3.0), "k")
     (lane,) = found.lanes
