@@ -12,7 +12,7 @@ import pandas as pd
 
 from bids_qsm.bids.naming import OUTPUTS, entities_of, output_path, tracking_record_path
 from bids_qsm.bids.queries import subjects_of, without_prefix
-from bids_qsm.bids.sidecars import TRACKING_COLUMNS
+from bids_qsm.bids.sidecars import STATISTICS_COLUMNS, TRACKING_COLUMNS
 from bids_qsm.errors import NothingToDoError, UnreadableInputError
 from bids_qsm.exclusions import read_exclusions, split_records, without_scan
 from bids_qsm.reading import check_table
@@ -29,6 +29,10 @@ CLINICAL = ("contrast_to_noise", "trajectories")
 """Tables of clinical steps, one of each scan, that analyses are made of."""
 NEEDED = ("index", "name", "hemisphere", "measure", "units", "reference", "mean")
 """Columns of per-structure tables without which there is nothing to compare."""
+NO_REGIONS = pd.DataFrame(columns=[*KEYS, "atlas", *STATISTICS_COLUMNS])
+NO_OUTCOMES = pd.DataFrame(
+    columns=["column", "name", "hemisphere", "measure", "units", "reference"]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,31 +87,36 @@ def gather(settings: Settings) -> Gathered:
     Raises
     ------
     NothingToDoError
-        If no series has a table, or the user excludes all.
+        If no series is finished, or the user excludes all.
     UnreadableInputError
         If a record or table cannot be read, or they do not fit each other.
     """
     records = list(read_records(settings))
     exclusions = read_exclusions(settings.exclude_file)
     kept, excluded = split_records(records, exclusions)
-    with_tables = [record for record in kept if record.table is not None]
-    if not with_tables:
+    if not kept:
         raise NothingToDoError(
-            f"{settings.output_dir}: there are no per-structure tables of the wanted subjects; "
-            "run the participant level first (with T1w images, which labels need)."
+            f"{settings.output_dir}: no series of the wanted subjects is finished; run the "
+            "participant level first."
         )
+    # without any structures there are still the scans, and their quality
+    with_tables = [record for record in kept if record.table is not None] or kept
     is_all = not (settings.participant_labels or settings.session_labels)
     unknown = without_scan(records, exclusions) if is_all else ()
     participants, sessions = _participants(settings.bids_dir), _sessions(settings.bids_dir)
     try:
         of_regions = [t for r in with_tables for t in _region_tables(settings, r)]
-        regions = collect(of_regions, participants, sessions)
+        regions = collect(of_regions, participants, sessions) if of_regions else NO_REGIONS
         atlases = tuple(dict.fromkeys(table.atlas for table in of_regions))
         tables = [t for r in with_tables for t in _tables(settings, r, "morphometry")]
         morphometry = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=KEYS)
         most, warnings = _reference(with_tables)
-        reference = most if most in set(regions["reference"]) else "n/a"
-        scans, outcomes = _scans(regions, morphometry, atlases, reference)
+        reference = most if regions.empty or most in set(regions["reference"]) else "n/a"
+        scans, outcomes = (
+            _scans(regions, morphometry, atlases, reference)
+            if of_regions
+            else (pd.DataFrame([scan_ids(r) for r in kept], columns=KEYS), NO_OUTCOMES)
+        )
         scans = with_columns(scans, participants, sessions)
         tracking = with_columns(_tracking(settings, kept), participants, sessions)
         clinical = {

@@ -76,6 +76,7 @@ def run(settings: Settings) -> int:
         else default_analyses(
             gathered.scans,
             settings.rescan,
+            has_structures=len(gathered.regions) > 0,
             has_maps=len(gathered.images) > 0,
             follows_lesions=bool((gathered.tracking["years"] > 0).any()),
             clinical=gathered.clinical,
@@ -312,7 +313,7 @@ def page_text(
         if settings.models_file is None
         else settings.models_file.name,
         "χ relative to": gathered.reference,
-        "Atlases": ", ".join(gathered.atlases),
+        "Atlases": ", ".join(gathered.atlases) or "none",
         "Exclusions": "none: no list was given by --exclude"
         if settings.exclude_file is None
         else f"{settings.exclude_file.name}: {counted(len(gathered.excluded), 'scan')} left out",

@@ -135,6 +135,7 @@ def default_analyses(
     scans: pd.DataFrame,
     rescan: Sequence[str] = (),
     *,
+    has_structures: bool = True,
     has_maps: bool = True,
     follows_lesions: bool = False,
     clinical: Mapping[str, pd.DataFrame] | None = None,
@@ -147,6 +148,8 @@ def default_analyses(
         A row for each scan, with the columns of ``participants.tsv``.
     rescan : sequence of str
         Two sessions without a change in between, if there are such.
+    has_structures : bool
+        Whether any scan has structures.
     has_maps : bool
         Whether there are maps in the atlas' space.
     follows_lesions : bool
@@ -157,7 +160,9 @@ def default_analyses(
     tables: list[dict[str, Any]] = []
     notes = []
     groups = sorted(group_labels(scans, GROUP).dropna().unique()) if GROUP in scans else []
-    if len(groups) == 2:
+    if not has_structures:
+        notes.append("No scan has structures, as there was no T1w image: none are compared.")
+    elif len(groups) == 2:
         covariates = [c for c in COVARIATES if c in scans and _can_adjust(scans, c)]
         ways = "by structure and by voxel" if has_maps else "by structure"
         adjusted = f", adjusted for {' and '.join(covariates)}" if covariates else ""
@@ -184,7 +189,7 @@ def default_analyses(
             "There is no models file, and no two groups to compare: the column 'group' of "
             f"participants.tsv {found}."
         )
-    if rescan:
+    if rescan and has_structures:
         title = "Reliability of repeated scans"
         words = {"name": "reliability", "kind": "reliability", "sessions": list(rescan)}
         tables.append({**words, "title": title})

@@ -132,7 +132,8 @@ def gather_quality(settings: Settings, records: Sequence[SeriesRecord]) -> pd.Da
     for name in ("value", "low", "high"):
         table[name] = pd.to_numeric(table[name], errors="coerce")
     for name in ("hemisphere", "direction"):
-        table[name] = table.get(name, pd.Series(np.nan, table.index)).fillna("n/a")
+        texts = table[name] if name in table else pd.Series(np.nan, table.index)
+        table[name] = texts.astype(object).fillna("n/a")
     table["units"] = table["units"].fillna("")
     said = table["passed"].astype(str).str.lower()
     passed = [{"true": True, "false": False}.get(word) for word in said]

@@ -127,6 +127,15 @@ def test_what_would_fail_is_left_out_of_the_defaults() -> None:
     assert notes[2].startswith("Not adjusted for sex: ")
 
 
+def test_without_structures_only_what_needs_none_is_made() -> None:
+    table = scans(group=["a", "b", "a", "b"])
+    analyses, (note,) = default_analyses(
+        table, ("ses-1", "ses-2"), has_structures=False, follows_lesions=True
+    )
+    assert [analysis.kind for analysis in analyses] == ["longitudinal"]
+    assert note == "No scan has structures, as there was no T1w image: none are compared."
+
+
 @pytest.mark.parametrize(
     ("columns", "found"),
     [

@@ -185,6 +185,26 @@ def test_scans_without_tables_are_no_failure(tiny: Tiny) -> None:
     assert not (tiny.out / "group_quality.tsv").exists()
 
 
+def test_scans_without_any_structures_have_their_quality(tiny: Tiny, capsys) -> None:
+    for path in tiny.out.glob("logs/*_record.json"):
+        record = json.loads(path.read_text())
+        kept = [table for table in record["tables"] if table["key"] == "series_quality"]
+        path.write_text(json.dumps({**record, "tables": kept}))
+    with small_pictures():
+        assert main([*tiny.words]) == 0
+    assert "12 scans of 6 subjects, 0 rows" in capsys.readouterr().out
+    scans = read(tiny.out / "group_scans.tsv")
+    assert scans["age"].tolist() == tiny.plan.participants["age"].repeat(2).tolist()
+    assert len(read(tiny.out / "group_regions.tsv")) == 0
+    assert len(read(tiny.out / "group_missing.tsv")) == 12
+    page = (tiny.out / "group.html").read_text()
+    assert "No scan has structures" in page
+    assert "group_quality.html" in page
+    flagged = read(tiny.out / "group_exclusions.tsv")
+    assert flagged.loc[flagged["exclude"], "series"].tolist() == [BAD]
+    assert set(flagged["series"]) == set(scans["series"])
+
+
 def test_scans_are_comparable_by_name_and_facts() -> None:
     def of(name: str, **facts: str) -> str:
         return comparable(SeriesRecord("1", None, name, "1", {**FACTS, **facts}, (), (), ()))
