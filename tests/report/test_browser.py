@@ -54,6 +54,13 @@ def opened(browser: Browser, folder: Path, name: str) -> None:
     browser.run(CHECKS)
 
 
+def test_hidden_texts_of_the_contents_do_not_widen_the_page(browser: Browser, folder: Path) -> None:
+    opened(browser, folder, "subject")
+    browser.run("document.querySelector('nav ul .hidden').style.left = '3000px'")
+    assert browser.run("document.querySelector('nav ul').scrollWidth") >= 3000
+    assert browser.run("tooWide()") == []
+
+
 FAULTS = """<title>Faults</title><style>:focus { outline: 0 } p { color: #777; margin: 0 }</style>
 <p style="background: #777">a</p><p style="font-size: 8px; color: black">b</p>
 <p style="color: rgba(0, 0, 0, 0.4)">c</p><p style="color: #767676">fine</p>

@@ -46,10 +46,6 @@ def test_a_click_on_a_head_sorts(
     with Browser(tmp_path / "browser") as browser:
         browser.open(tmp_path / "page.html")
         orders = browser.run(CLICK)
-        # heads of both sides have hidden texts, which must not widen the page from within a table
-        browser.run("document.querySelector('.scroll .hidden').style.left = '3000px'")
-        assert browser.run("document.querySelector('.scroll').scrollWidth") >= 3000
-        assert browser.run("document.documentElement.scrollWidth") < 3000
     assert orders == [
         "a b9 b10 | 0ascending",
         "b10 a b9 | 1ascending",
