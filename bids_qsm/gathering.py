@@ -100,17 +100,17 @@ def gather(settings: Settings) -> Gathered:
             "participant level first."
         )
     # without any structures there are still the scans, and their quality
-    with_tables = [record for record in kept if record.table is not None] or kept
+    compared = [record for record in kept if record.table is not None] or kept
     is_all = not (settings.participant_labels or settings.session_labels)
     unknown = without_scan(records, exclusions) if is_all else ()
     participants, sessions = _participants(settings.bids_dir), _sessions(settings.bids_dir)
     try:
-        of_regions = [t for r in with_tables for t in _region_tables(settings, r)]
+        of_regions = [t for r in compared for t in _region_tables(settings, r)]
         regions = collect(of_regions, participants, sessions) if of_regions else NO_REGIONS
         atlases = tuple(dict.fromkeys(table.atlas for table in of_regions))
-        tables = [t for r in with_tables for t in _tables(settings, r, "morphometry")]
+        tables = [t for r in compared for t in _tables(settings, r, "morphometry")]
         morphometry = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=KEYS)
-        most, warnings = _reference(with_tables)
+        most, warnings = _reference(compared)
         reference = most if regions.empty or most in set(regions["reference"]) else "n/a"
         scans, outcomes = (
             _scans(regions, morphometry, atlases, reference)
@@ -122,7 +122,7 @@ def gather(settings: Settings) -> Gathered:
         clinical = {
             key: with_columns(pd.concat(parts, ignore_index=True), participants, sessions)
             for key in CLINICAL
-            if (parts := [t for r in with_tables for t in _tables(settings, r, key) if len(t)])
+            if (parts := [t for r in compared for t in _tables(settings, r, key) if len(t)])
         }
     except ValueError as error:
         raise UnreadableInputError(f"{settings.output_dir}: {error}") from None
@@ -131,7 +131,7 @@ def gather(settings: Settings) -> Gathered:
         morphometry,
         scans,
         outcomes,
-        _images(settings.output_dir, with_tables, most),
+        _images(settings.output_dir, compared, most),
         atlases,
         reference,
         (*_left_out(settings, records, kept), *_excluded(settings, excluded)),

@@ -106,9 +106,8 @@ def t2_lesions(
     keeps what exceeds a share of its own local contrast.  Bright spots that touch grey matter
     (cortex) or fluid (septum, choroid plexus, flow) more than white matter are tried again at
     higher thresholds, lest a bridge to the cortex costs a lesion, and then dropped; so is what
-    has little core.  What is as
-    far above grey matter as a core must be above what is expected is no cortex: it may touch
-    more of it.
+    has little core.  What is as far above grey matter as a core must be above what is expected
+    is no cortex: it may touch more of it.
 
     Parameters
     ----------
