@@ -26,6 +26,7 @@ from bids_qsm.numerics.geometry import (
     pad,
     padded_geometry,
 )
+from bids_qsm.numerics.inversion.edges import OUTSIDE, RELAXATION, edge_step, edge_target_of
 from bids_qsm.numerics.inversion.solver import (
     band_edge_penalty,
     inner,
@@ -33,11 +34,9 @@ from bids_qsm.numerics.inversion.solver import (
     magnitude_edges,
     step_sizes,
 )
+from bids_qsm.numerics.rows import row_kernel
 
-RELAXATION = np.float32(1.7)
-"""Over-relaxation of all splittings; 1 is plain ADMM, 2 the limit of convergence."""
 _NEWTON_STEPS = 4
-_OUTSIDE = np.uint8(8)
 _POLYNOMIAL_TERMS = 5
 """1, x, y, z and x^2 + y^2 + z^2: what no source, or only a far one, can make."""
 
@@ -134,7 +133,7 @@ def _flags(brain: FieldMap, geometry: Geometry, edge_fraction: float) -> NDArray
         edges = magnitude_edges(brain.magnitude, brain.mask, edge_fraction, brain.geometry)
         bits = (edges * np.array([1, 2, 4], np.uint8)[:, None, None, None]).sum(0)
         flags = pad(bits.astype(np.uint8), geometry.shape)
-    flags[~_within(pad(brain.mask, geometry.shape))] = _OUTSIDE
+    flags[~_within(pad(brain.mask, geometry.shape))] = OUTSIDE
     return flags
 
 
@@ -273,25 +272,63 @@ def _set_terms(terms, x, y, z):  # type: ignore[no-untyped-def]
     terms[4] = x * x + y * y + z * z
 
 
+@row_kernel()
+def _relax_row(  # type: ignore[no-untyped-def]
+    field, split, dual, measured, weight, y, misfits, along_y, along_y2
+):
+    """Relax a row of the field; add what is missed of the data to sums over rows."""
+    relax, one = RELAXATION, np.float32(1)
+    for z in range(len(field)):
+        new = relax * field[z] + (one - relax) * split[z] + dual[z]
+        field[z] = new
+        misfit = weight[z] / (weight[z] + one) * (measured[z] - new)
+        misfits[z] += misfit
+        along_y[z] += y * misfit
+        along_y2[z] += y * y * misfit
+
+
 @numba.njit(parallel=True, cache=True)
 def _relax(field, split, dual, measured, weight, xs, ys, zs):  # type: ignore[no-untyped-def]
     """Write the relaxed field plus dual; return what the polynomial sees of the misfit."""
-    relax, one = RELAXATION, np.float32(1)
     nx, ny, nz = field.shape
     parts = np.zeros((nx, _POLYNOMIAL_TERMS))
     for x in numba.prange(nx):
-        terms = np.empty(_POLYNOMIAL_TERMS)
+        sums = np.zeros((3, nz))
         for y in range(ny):
-            for z in range(nz):
-                new = relax * field[x, y, z] + (one - relax) * split[x, y, z] + dual[x, y, z]
-                field[x, y, z] = new
-                if weight[x, y, z] > 0:
-                    share = weight[x, y, z] / (weight[x, y, z] + one)
-                    misfit = share * (measured[x, y, z] - new)
-                    _set_terms(terms, xs[x], ys[y], zs[z])
-                    for i in range(_POLYNOMIAL_TERMS):
-                        parts[x, i] += misfit * terms[i]
+            _relax_row(
+                field[x, y],
+                split[x, y],
+                dual[x, y],
+                measured[x, y],
+                weight[x, y],
+                np.float64(ys[y]),
+                sums[0],
+                sums[1],
+                sums[2],
+            )
+        for z in range(nz):
+            across = np.float64(xs[x]) ** 2 + np.float64(zs[z]) ** 2
+            parts[x, 0] += sums[0, z]
+            parts[x, 1] += xs[x] * sums[0, z]
+            parts[x, 2] += sums[1, z]
+            parts[x, 3] += zs[z] * sums[0, z]
+            parts[x, 4] += across * sums[0, z] + sums[2, z]
     return parts
+
+
+@row_kernel()
+def _field_row(  # type: ignore[no-untyped-def]
+    field, split, dual, measured, weight, free, linear, squared, zs
+):
+    """Make the split-off field, its dual and the model's next field along a row."""
+    one, two = np.float32(1), np.float32(2)
+    for z in range(len(field)):
+        new = field[z]
+        polynomial = free + linear * zs[z] + squared * zs[z] * zs[z]
+        shift = weight[z] / (weight[z] + one) * (new - measured[z] + polynomial)
+        dual[z] = shift
+        split[z] = new - shift
+        field[z] = new - two * shift
 
 
 @numba.njit(parallel=True, cache=True)
@@ -299,19 +336,22 @@ def _field_step(  # type: ignore[no-untyped-def]
     field, split, dual, measured, weight, xs, ys, zs, amounts
 ):
     """From the relaxed field make the split-off one, its dual, and the model's next field."""
-    one = np.float32(1)
-    nx, ny, nz = field.shape
+    nx, ny, _ = field.shape
     for x in numba.prange(nx):
         for y in range(ny):
-            across = amounts[0] + amounts[1] * xs[x] + amounts[2] * ys[y]
-            squares = xs[x] ** 2 + ys[y] ** 2
-            for z in range(nz):
-                free = across + amounts[3] * zs[z] + amounts[4] * (squares + zs[z] ** 2)
-                new = field[x, y, z]
-                share = weight[x, y, z] / (weight[x, y, z] + one)
-                dual[x, y, z] = share * (new - measured[x, y, z] + free)
-                split[x, y, z] = new - dual[x, y, z]
-                field[x, y, z] = new - 2 * dual[x, y, z]
+            squares = amounts[4] * (xs[x] * xs[x] + ys[y] * ys[y])
+            free = amounts[0] + amounts[1] * xs[x] + amounts[2] * ys[y] + squares
+            _field_row(
+                field[x, y],
+                split[x, y],
+                dual[x, y],
+                measured[x, y],
+                weight[x, y],
+                free,
+                amounts[3],
+                amounts[4],
+                zs,
+            )
 
 
 @numba.njit(cache=True)
@@ -342,84 +382,6 @@ def _signal_step(field, split, dual, measured, weight, scale):  # type: ignore[n
                     dual[x, y, z] = offset - nearest_signal(offset, weight[x, y, z], scale)
                 split[x, y, z] = new - dual[x, y, z]
                 field[x, y, z] = new - 2 * dual[x, y, z]
-
-
-# In the kernels below one array holds what ADMM keeps as two.  With t = (gradient + scaled dual),
-# the split variable is keep * t and the dual (1 - keep) * t.
-
-
-@numba.njit(cache=True)
-def _keep(edges, x, y, z, thresholds, flags):  # type: ignore[no-untyped-def]
-    """Return the factor by which soft thresholding shrinks the penalised part of an edge."""
-    bits = flags[x, y, z]
-    squared = np.float32(0)
-    for axis in range(3):
-        if not (bits >> axis) & 1:
-            squared += edges[axis, x, y, z] ** 2
-    size = np.sqrt(squared)
-    threshold = thresholds[(bits >> 3) & 1]
-    return np.float32(1) - threshold / size if size > threshold else np.float32(0)
-
-
-@numba.njit(parallel=True, cache=True)
-def edge_step(chi, edges, steps, thresholds, flags):  # type: ignore[no-untyped-def]
-    """Take the gradient of ``chi`` into ``edges``."""
-    relax, one = RELAXATION, np.float32(1)
-    nx, ny, nz = chi.shape
-    for x in numba.prange(nx):
-        x1 = x + 1 if x + 1 < nx else 0
-        for y in range(ny):
-            y1 = y + 1 if y + 1 < ny else 0
-            for z in range(nz):
-                z1 = z + 1 if z + 1 < nz else 0
-                bits = flags[x, y, z]
-                here = chi[x, y, z]
-                keep = _keep(edges, x, y, z, thresholds, flags)
-                dx = relax * (chi[x1, y, z] - here) / steps[0]
-                dy = relax * (chi[x, y1, z] - here) / steps[1]
-                dz = relax * (chi[x, y, z1] - here) / steps[2]
-                edges[0, x, y, z] = (
-                    dx + (one - relax * (one if bits & 1 else keep)) * edges[0, x, y, z]
-                )
-                edges[1, x, y, z] = (
-                    dy + (one - relax * (one if bits & 2 else keep)) * edges[1, x, y, z]
-                )
-                edges[2, x, y, z] = (
-                    dz + (one - relax * (one if bits & 4 else keep)) * edges[2, x, y, z]
-                )
-
-
-@numba.njit(cache=True)
-def _next_edges(edges, x, y, thresholds, flags, out):  # type: ignore[no-untyped-def]
-    """Write the split variable less the dual, what the gradient should be next, along z."""
-    two, one = np.float32(2), np.float32(1)
-    for z in range(edges.shape[3]):
-        bits = flags[x, y, z]
-        factor = two * _keep(edges, x, y, z, thresholds, flags) - one
-        out[0, z] = edges[0, x, y, z] * (one if bits & 1 else factor)
-        out[1, z] = edges[1, x, y, z] * (one if bits & 2 else factor)
-        out[2, z] = edges[2, x, y, z] * (one if bits & 4 else factor)
-
-
-@numba.njit(parallel=True, cache=True)
-def edge_target_of(edges, steps, thresholds, flags, out):  # type: ignore[no-untyped-def]
-    """Write the adjoint of the gradient of the edges that ``chi`` should have next."""
-    _, nx, ny, nz = edges.shape
-    for x in numba.prange(nx):
-        here, left = np.empty((3, nz), np.float32), np.empty((3, nz), np.float32)
-        # index -1 is the last voxel: periodic
-        _next_edges(edges, x, ny - 1, thresholds, flags, here)
-        below = here[1].copy()
-        for y in range(ny):
-            _next_edges(edges, x - 1, y, thresholds, flags, left)
-            _next_edges(edges, x, y, thresholds, flags, here)
-            for z in range(nz):
-                out[x, y, z] = (
-                    (left[0, z] - here[0, z]) / steps[0]
-                    + (below[z] - here[1, z]) / steps[1]
-                    + (here[2, z - 1] - here[2, z]) / steps[2]
-                )
-                below[z] = here[1, z]
 
 
 @numba.njit(parallel=True, cache=True)

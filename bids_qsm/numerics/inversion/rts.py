@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import Float32, forward_fft, inverse_fft
-from bids_qsm.numerics.inversion.admm import edge_step, edge_target_of
+from bids_qsm.numerics.inversion.edges import edge_step, edge_target_of
 from bids_qsm.numerics.inversion.solver import (
     Domain,
     edge_strength,

@@ -28,7 +28,12 @@ from bids_qsm.numerics.geometry import (
     padded_geometry,
     place,
 )
+from bids_qsm.numerics.rows import row_kernel
 
+_PART = 2**14
+"""Products that one thread sums in turn; a fixed number, for the same order on any threads."""
+_SUMS = 128
+"""Kept beside one another, so that none waits for the one before."""
 _BAND_EDGE = np.float32(0.84)
 """Share of the highest frequency from which oblique data are held back."""
 _BAND_EDGE_PENALTY = 30.0
@@ -38,20 +43,26 @@ _BAND_EDGE_PENALTY = 30.0
 def inner(a: Float32, b: Float32) -> float:
     """Return the inner product of two equally shaped arrays, summed in float64.
 
-    BLAS would sum in an order that depends on its threads.  Memory: one number for each plane.
+    BLAS would sum in an order that depends on its threads.  Memory: one number for each part.
     """
-    rows = a.shape[0]
-    return float(_partial_inner(a.reshape(rows, -1), b.reshape(rows, -1)).sum())
+    return float(_partial_inner(a.reshape(-1), b.reshape(-1)).sum())
+
+
+@row_kernel()
+def _add_products(a, b, sums):  # type: ignore[no-untyped-def]
+    for i in range(len(a)):
+        sums[i] += np.float64(a[i]) * np.float64(b[i])
 
 
 @numba.njit(parallel=True, cache=True)
 def _partial_inner(a, b):  # type: ignore[no-untyped-def]
-    partial = np.zeros(a.shape[0], np.float64)
-    for i in numba.prange(a.shape[0]):
-        total = 0.0
-        for j in range(a.shape[1]):
-            total += np.float64(a[i, j]) * np.float64(b[i, j])
-        partial[i] = total
+    partial = np.zeros(-(-a.size // _PART), np.float64)
+    for part in numba.prange(partial.size):
+        sums = np.zeros(_SUMS, np.float64)
+        end = min(a.size, (part + 1) * _PART)
+        for i in range(part * _PART, end, _SUMS):
+            _add_products(a[i : min(end, i + _SUMS)], b[i : min(end, i + _SUMS)], sums)
+        partial[part] = sums.sum()
     return partial
 
 

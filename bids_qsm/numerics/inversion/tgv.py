@@ -16,7 +16,8 @@ from bids_qsm.numerics.geometry import (
     inverse_fft,
     place,
 )
-from bids_qsm.numerics.inversion.admm import RELAXATION, Problem, data_step
+from bids_qsm.numerics.inversion.admm import Problem, data_step
+from bids_qsm.numerics.inversion.edges import RELAXATION
 from bids_qsm.numerics.inversion.solver import (
     edge_strength,
     inner,
