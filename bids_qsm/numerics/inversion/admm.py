@@ -20,17 +20,14 @@ from bids_qsm.numerics.geometry import (
     Geometry,
     convolve,
     dipole_kernel,
-    forward_fft,
-    inverse_fft,
     margin_voxels,
     pad,
     padded_geometry,
 )
 from bids_qsm.numerics.inversion.edges import OUTSIDE, RELAXATION, edge_step, edge_target_of
+from bids_qsm.numerics.inversion.frequency_step import System, solve
 from bids_qsm.numerics.inversion.solver import (
-    band_edge_penalty,
     inner,
-    laplacian_spectrum,
     magnitude_edges,
     step_sizes,
 )
@@ -212,26 +209,20 @@ def advance(
     state: State, problem: Problem, step: DataStep, max_iterations: int, tolerance: float
 ) -> None:
     """Iterate until the map changes, in one iteration, by less than ``tolerance`` of its size."""
-    shape, steps = problem.geometry.shape, step_sizes(problem.geometry)
-    kernel = dipole_kernel(problem.geometry)
-    inverse = kernel**2
-    inverse += problem.edge_penalty * laplacian_spectrum(problem.geometry, steps)
-    inverse += band_edge_penalty(problem.geometry)
-    inverse[0, 0, 0] = 1  # the mean is free: any value but 0
-    np.reciprocal(inverse, out=inverse)
-    edge_target = np.empty(shape, np.float32)
+    steps = step_sizes(problem.geometry)
+    system = System.of(problem.geometry, problem.edge_penalty)
+    target = np.empty(problem.geometry.shape, np.float32)
     for _ in range(max_iterations):
         step(problem, state.field, state.split, state.dual)
-        edge_target_of(state.edges, steps, problem.thresholds, problem.flags, edge_target)
-        chi_spectrum, field_spectrum = forward_fft(state.field), forward_fft(edge_target)
-        _combine(chi_spectrum, field_spectrum, kernel, inverse, problem.edge_penalty)
-        change, state.chi = state.chi, inverse_fft(chi_spectrum, shape)
-        state.field = inverse_fft(field_spectrum, shape)
+        edge_target_of(state.edges, steps, problem.thresholds, problem.flags, target)
+        solve(system, state.field, target)
+        change, state.chi, state.field = state.chi, state.field, target
         edge_step(state.chi, state.edges, steps, problem.thresholds, problem.flags)
         if tolerance > 0:
             change -= state.chi
             if inner(change, change) <= tolerance**2 * inner(state.chi, state.chi):
                 break
+        target = change  # its place is free
 
 
 def data_step(problem: Problem, field: Float32, split: Float32, dual: Float32) -> None:
@@ -382,16 +373,3 @@ def _signal_step(field, split, dual, measured, weight, scale):  # type: ignore[n
                     dual[x, y, z] = offset - nearest_signal(offset, weight[x, y, z], scale)
                 split[x, y, z] = new - dual[x, y, z]
                 field[x, y, z] = new - 2 * dual[x, y, z]
-
-
-@numba.njit(parallel=True, cache=True)
-def _combine(first, second, kernel, inverse, edge_penalty):  # type: ignore[no-untyped-def]
-    """From the spectra of both targets make those of chi (in ``first``) and its field."""
-    nx, ny, nz = kernel.shape
-    for x in numba.prange(nx):
-        for y in range(ny):
-            for z in range(nz):
-                dipole = kernel[x, y, z]
-                target = dipole * first[x, y, z] + edge_penalty * second[x, y, z]
-                first[x, y, z] = target * inverse[x, y, z]
-                second[x, y, z] = dipole * first[x, y, z]
