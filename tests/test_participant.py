@@ -20,7 +20,8 @@ from bids_qsm.anatomy.atlases import load_atlas
 from bids_qsm.anatomy.reference_region import ATRIA, VENTRICLES
 from bids_qsm.cli import main
 from bids_qsm.images import Image, encode_image, load_image
-from bids_qsm.numerics.geometry import Geometry, convolve, dipole_kernel, hz_per_ppm
+from bids_qsm.numerics.convolution import convolve
+from bids_qsm.numerics.geometry import Geometry, dipole_kernel, hz_per_ppm
 from bids_qsm.report.record import record_from_json
 from tests.one_process import one_process
 from tests.validator import errors_among, issues_of

@@ -72,13 +72,6 @@ def inverse_fft(
     return fft.irfftn(spectrum, s=shape, overwrite_x=True)
 
 
-def convolve(volume: Float32, half_spectrum: Float32) -> Float32:
-    """Convolve periodically with a kernel that is given by its half spectrum."""
-    spectrum = forward_fft(volume)
-    spectrum *= half_spectrum
-    return inverse_fft(spectrum, volume.shape)
-
-
 def frequencies(geometry: Geometry) -> tuple[Float32, Float32, Float32]:
     """Return broadcastable spatial frequencies (1/mm) of the half spectrum."""
     (nx, ny, nz), (vx, vy, vz) = geometry.shape, geometry.voxel_mm

@@ -9,16 +9,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import (
-    Float32,
-    Geometry,
-    convolve,
-    crop,
-    dipole_kernel,
-    pad,
-    padded_geometry,
-)
+from bids_qsm.numerics.geometry import Float32, Geometry, crop, dipole_kernel, pad, padded_geometry
 
 Float64 = NDArray[np.float64]
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import (
     Bool,
     Float32,
-    convolve,
     crop,
     dipole_kernel,
     margin_voxels,

@@ -29,9 +29,9 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from bids_qsm.numerics import background, field, inversion, relaxometry
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import (
-    convolve,
     dipole_kernel,
     forward_fft,
     hz_per_ppm,

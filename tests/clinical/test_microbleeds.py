@@ -29,8 +29,9 @@ from bids_qsm.clinical.rims import score_rims
 from bids_qsm.execution.steps import Steps
 from bids_qsm.images import Image
 from bids_qsm.job import Job, Journal
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import convolve, dipole_kernel, hz_per_ppm
+from bids_qsm.numerics.geometry import dipole_kernel, hz_per_ppm
 from bids_qsm.numerics.microbleeds import BLEED, CALCIFICATION
 from bids_qsm.settings import Settings
 

@@ -27,8 +27,9 @@ from bids_qsm.choices import METHODS
 from bids_qsm.cli import main
 from bids_qsm.images import Image, load_image
 from bids_qsm.numerics import masking
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import Bool, Float32, Geometry, convolve, dipole_kernel
+from bids_qsm.numerics.geometry import Bool, Float32, Geometry, dipole_kernel
 from bids_qsm.numerics.registry import options_of
 from bids_qsm.settings import Processing, Settings
 from tests.analyses.tiny import cohort_of, made, make, small_pictures

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.geometry import (
     Geometry,
-    convolve,
     crop,
     dipole_kernel,
     hz_per_ppm,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.field import nonlinear
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import (
     Geometry,
-    convolve,
     crop,
     dipole_kernel,
     hz_per_ppm,

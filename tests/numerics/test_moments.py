@@ -5,15 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import (
-    Geometry,
-    convolve,
-    crop,
-    dipole_kernel,
-    pad,
-    padded_geometry,
-)
+from bids_qsm.numerics.geometry import Geometry, crop, dipole_kernel, pad, padded_geometry
 from bids_qsm.numerics.moments import fit_moment, fit_moment_to_total, unexplained_field
 
 OBLIQUE = (0.0, np.sin(0.4), np.cos(0.4))

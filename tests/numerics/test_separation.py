@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from scipy import fft
 
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import Geometry, convolve, crop, dipole_kernel, pad
+from bids_qsm.numerics.geometry import Geometry, crop, dipole_kernel, pad
 from bids_qsm.numerics.separation import METHODS, _voxel_by_voxel, gre, r2prime
 
 B0_T = 3.0

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from bids_qsm.numerics import background, inversion
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import Geometry, convolve, crop, dipole_kernel, pad
+from bids_qsm.numerics.geometry import Geometry, crop, dipole_kernel, pad
 from bids_qsm.numerics.referencing import reference_to
 from bids_qsm.numerics.uncertainty import replay
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from bids_qsm.numerics.background.polynomial import without_polynomial
 from bids_qsm.numerics.background.spheres import Padded, eroded
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import Float32, convolve, sphere_kernel
+from bids_qsm.numerics.geometry import Float32, sphere_kernel
 from bids_qsm.numerics.inversion.solver import conjugate_gradient
 
 

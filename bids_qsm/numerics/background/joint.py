@@ -16,8 +16,9 @@ from bids_qsm.numerics.background.outside import (
     padded_to_multiples,
     refined,
 )
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import convolve, crop, dipole_kernel, place
+from bids_qsm.numerics.geometry import crop, dipole_kernel, place
 from bids_qsm.numerics.inversion.admm import Problem, total_variation
 from bids_qsm.numerics.inversion.solver import edge_strength
 

@@ -8,16 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import (
-    Bool,
-    Float32,
-    Geometry,
-    convolve,
-    dipole_kernel,
-    margin_voxels,
-    pad,
-)
+from bids_qsm.numerics.geometry import Bool, Float32, Geometry, dipole_kernel, margin_voxels, pad
 from bids_qsm.numerics.inversion.solver import conjugate_gradient
 
 Factors = tuple[int, int, int]

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import (
     Bool,
     Float32,
     Geometry,
-    convolve,
     forward_fft,
     inverse_fft,
     margin_voxels,

@@ -13,12 +13,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import (
     Bool,
     Float32,
     Geometry,
-    convolve,
     dipole_kernel,
     margin_voxels,
     pad,

@@ -8,8 +8,9 @@ from functools import partial
 import numba
 import numpy as np
 
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import Float32, convolve, crop, dipole_kernel, place
+from bids_qsm.numerics.geometry import Float32, crop, dipole_kernel, place
 from bids_qsm.numerics.inversion.admm import Problem, State, advance, data_step
 from bids_qsm.numerics.inversion.edges import RELAXATION
 from bids_qsm.numerics.inversion.solver import edge_strength

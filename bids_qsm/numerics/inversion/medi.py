@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import (
     Bool,
     Float32,
     Geometry,
-    convolve,
     crop,
     dipole_kernel,
     margin_voxels,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import Float32, convolve
+from bids_qsm.numerics.geometry import Float32
 from bids_qsm.numerics.inversion.solver import Domain, inner
 
 

@@ -4,7 +4,8 @@ import numpy as np
 
 from bids_qsm.numerics.background.ismv import ismv
 from bids_qsm.numerics.background.spheres import Padded, eroded
-from bids_qsm.numerics.geometry import convolve, sphere_kernel
+from bids_qsm.numerics.convolution import convolve
+from bids_qsm.numerics.geometry import sphere_kernel
 
 
 def test_the_result_is_where_plain_iteration_ends(make_total, rng) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from bids_qsm.numerics.background import joint, pdf
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import Geometry, convolve, crop, dipole_kernel, pad
+from bids_qsm.numerics.geometry import Geometry, crop, dipole_kernel, pad
 
 HEAD = (23.0, 22.0, 18.0)
 # what holds after each iteration needs few of them

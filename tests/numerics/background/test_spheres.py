@@ -5,7 +5,8 @@ import pytest
 from scipy import ndimage
 
 from bids_qsm.numerics.background.spheres import Padded, deconvolve, eroded
-from bids_qsm.numerics.geometry import Geometry, convolve, sphere_kernel
+from bids_qsm.numerics.convolution import convolve
+from bids_qsm.numerics.geometry import Geometry, sphere_kernel
 
 GEOMETRY = Geometry((24, 21, 18), (1.0, 1.2, 2.0))
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scipy import fft
 
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import Geometry, convolve, crop, dipole_kernel, pad
+from bids_qsm.numerics.geometry import Geometry, crop, dipole_kernel, pad
 
 _MIDDLE, _NUCLEUS = (17.0, 18.5, 13.0), (12.0, 18.0, 12.0)
 

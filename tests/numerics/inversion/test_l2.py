@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bids_qsm.numerics.geometry import convolve, dipole_kernel
+from bids_qsm.numerics.convolution import convolve
+from bids_qsm.numerics.geometry import dipole_kernel
 from bids_qsm.numerics.inversion.l2 import l2
 from bids_qsm.numerics.inversion.solver import (
     conjugate_gradient,

@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from bids_qsm.numerics.geometry import convolve, dipole_kernel, forward_fft, inverse_fft
+from bids_qsm.numerics.convolution import convolve
+from bids_qsm.numerics.geometry import dipole_kernel, forward_fft, inverse_fft
 from bids_qsm.numerics.inversion.solver import gradient, gradient_adjoint, step_sizes
 from bids_qsm.numerics.inversion.tgv import (
     _bend_step,

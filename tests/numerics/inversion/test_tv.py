@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy import fft
 
+from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
-from bids_qsm.numerics.geometry import Geometry, convolve, crop, dipole_kernel, pad
+from bids_qsm.numerics.geometry import Geometry, crop, dipole_kernel, pad
 from bids_qsm.numerics.inversion.tv import tv
 
 
