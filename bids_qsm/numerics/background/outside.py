@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
-from numpy.typing import NDArray
 from scipy import fft
 
 from bids_qsm.numerics.convolution import convolve
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import Bool, Float32, Geometry, dipole_kernel, margin_voxels, pad
 from bids_qsm.numerics.inversion.solver import conjugate_gradient
+from bids_qsm.numerics.polynomial_terms import TERMS, set_terms
 
 Factors = tuple[int, int, int]
 
@@ -73,20 +74,61 @@ def _orthonormal_terms(mask: Bool, geometry: Geometry, weights: Float32) -> Floa
     The squared distance is the one quadratic that no outer source can make: shims that only
     nearly solve Laplace's equation and left-over coil phase do.
     """
-    axes = [
-        (index - (n - 1) / 2) * voxel
-        for index, n, voxel in zip(np.nonzero(mask), mask.shape, geometry.voxel_mm, strict=True)
-    ]
-    x, y, z = (axis / 100 for axis in axes)  # about one at the edge of a head
-    terms: list[NDArray[np.float64]] = []
-    for term in (np.ones_like(x), x, y, z, x * x + y * y + z * z):
-        rest = term * weights
-        for other in terms:
-            rest = rest - np.sum(other * rest) * other
-        norm = np.sqrt(np.sum(rest * rest))
+    x, y, z = (
+        (np.arange(n) - (n - 1) / 2) * voxel / 100  # about one at the edge of a head
+        for n, voxel in zip(mask.shape, geometry.voxel_mm, strict=True)
+    )
+    starts = np.concatenate([[0], np.cumsum(mask.sum(axis=(1, 2)))])
+    products = _products_of_terms(mask, starts, weights, x, y, z).sum(axis=0)
+    amounts = np.zeros((TERMS, TERMS))
+    for i in range(TERMS):
+        rest = np.eye(TERMS)[i]
+        for other in amounts[:i]:
+            rest -= (other @ products @ rest) * other
+        norm = np.sqrt(max(0.0, rest @ products @ rest))
         # a mask that is flat along an axis has no linear term there
-        terms.append(rest / norm if norm > 1e-6 * np.sqrt(x.size) else np.zeros_like(rest))
-    return np.stack(terms).astype(np.float32)
+        if norm > 1e-6 * np.sqrt(starts[-1]):
+            amounts[i] = rest / norm
+    return _weighted_terms(mask, starts, weights, x, y, z, amounts)
+
+
+@numba.njit(parallel=True, cache=True)
+def _products_of_terms(mask, starts, weights, xs, ys, zs):  # type: ignore[no-untyped-def]
+    """Return the weighted inner products of the terms, a part for each x."""
+    nx, ny, nz = mask.shape
+    parts = np.zeros((nx, TERMS, TERMS))
+    for x in numba.prange(nx):
+        terms, at = np.empty(TERMS), starts[x]
+        for y in range(ny):
+            for z in range(nz):
+                if mask[x, y, z]:
+                    set_terms(terms, xs[x], ys[y], zs[z])
+                    squared = np.float64(weights[at]) ** 2
+                    for i in range(TERMS):
+                        for j in range(TERMS):
+                            parts[x, i, j] += squared * terms[i] * terms[j]
+                    at += 1
+    return parts
+
+
+@numba.njit(parallel=True, cache=True)
+def _weighted_terms(mask, starts, weights, xs, ys, zs, amounts):  # type: ignore[no-untyped-def]
+    """Return the sums of terms with the given amounts, weighted."""
+    nx, ny, nz = mask.shape
+    out = np.empty((TERMS, len(weights)), np.float32)
+    for x in numba.prange(nx):
+        terms, at = np.empty(TERMS), starts[x]
+        for y in range(ny):
+            for z in range(nz):
+                if mask[x, y, z]:
+                    set_terms(terms, xs[x], ys[y], zs[z])
+                    for i in range(TERMS):
+                        total = 0.0
+                        for j in range(TERMS):
+                            total += amounts[i, j] * terms[j]
+                        out[i, at] = weights[at] * total
+                    at += 1
+    return out
 
 
 def outer_sources(

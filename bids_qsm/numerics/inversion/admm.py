@@ -27,15 +27,14 @@ from bids_qsm.numerics.geometry import (
 from bids_qsm.numerics.inversion.edges import OUTSIDE, RELAXATION, edge_step, edge_target_of
 from bids_qsm.numerics.inversion.frequency_step import System, solve
 from bids_qsm.numerics.inversion.solver import (
-    inner,
+    has_settled,
     magnitude_edges,
     step_sizes,
 )
+from bids_qsm.numerics.polynomial_terms import TERMS, set_terms
 from bids_qsm.numerics.rows import row_kernel
 
 _NEWTON_STEPS = 4
-_POLYNOMIAL_TERMS = 5
-"""1, x, y, z and x^2 + y^2 + z^2: what no source, or only a far one, can make."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ class Problem:
         flags = _flags(brain, geometry, edge_fraction)
         outside = 1.0 if background_price is None else background_price
         weight = pad(np.float32(data_pace) * brain.weights() ** 2, geometry.shape)
-        polynomial = np.zeros((_POLYNOMIAL_TERMS, _POLYNOMIAL_TERMS))
+        polynomial = np.zeros((TERMS, TERMS))
         if background_price is not None:
             matrix = _normal_matrix(weight, *_coordinates(geometry)).sum(axis=0)
             # a mask that is flat along an axis has no linear term there
@@ -216,13 +215,11 @@ def advance(
         step(problem, state.field, state.split, state.dual)
         edge_target_of(state.edges, steps, problem.thresholds, problem.flags, target)
         solve(system, state.field, target)
-        change, state.chi, state.field = state.chi, state.field, target
+        before, state.chi, state.field = state.chi, state.field, target
         edge_step(state.chi, state.edges, steps, problem.thresholds, problem.flags)
-        if tolerance > 0:
-            change -= state.chi
-            if inner(change, change) <= tolerance**2 * inner(state.chi, state.chi):
-                break
-        target = change  # its place is free
+        if tolerance > 0 and has_settled(before, state.chi, tolerance):
+            break
+        target = before  # its place is free
 
 
 def data_step(problem: Problem, field: Float32, split: Float32, dual: Float32) -> None:
@@ -243,24 +240,18 @@ def _normal_matrix(weight, xs, ys, zs):  # type: ignore[no-untyped-def]
     What counts in the data step is the weight over the weight plus one, its penalty.
     """
     nx, ny, nz = weight.shape
-    parts = np.zeros((nx, _POLYNOMIAL_TERMS, _POLYNOMIAL_TERMS))
+    parts = np.zeros((nx, TERMS, TERMS))
     for x in numba.prange(nx):
-        terms = np.empty(_POLYNOMIAL_TERMS)
+        terms = np.empty(TERMS)
         for y in range(ny):
             for z in range(nz):
                 if weight[x, y, z] > 0:
                     share = weight[x, y, z] / (weight[x, y, z] + np.float32(1))
-                    _set_terms(terms, xs[x], ys[y], zs[z])
-                    for i in range(_POLYNOMIAL_TERMS):
-                        for j in range(_POLYNOMIAL_TERMS):
+                    set_terms(terms, xs[x], ys[y], zs[z])
+                    for i in range(TERMS):
+                        for j in range(TERMS):
                             parts[x, i, j] += share * terms[i] * terms[j]
     return parts
-
-
-@numba.njit(cache=True)
-def _set_terms(terms, x, y, z):  # type: ignore[no-untyped-def]
-    terms[0], terms[1], terms[2], terms[3] = 1.0, x, y, z
-    terms[4] = x * x + y * y + z * z
 
 
 @row_kernel()
@@ -282,7 +273,7 @@ def _relax_row(  # type: ignore[no-untyped-def]
 def _relax(field, split, dual, measured, weight, xs, ys, zs):  # type: ignore[no-untyped-def]
     """Write the relaxed field plus dual; return what the polynomial sees of the misfit."""
     nx, ny, nz = field.shape
-    parts = np.zeros((nx, _POLYNOMIAL_TERMS))
+    parts = np.zeros((nx, TERMS))
     for x in numba.prange(nx):
         sums = np.zeros((3, nz))
         for y in range(ny):

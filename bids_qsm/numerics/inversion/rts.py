@@ -11,7 +11,7 @@ from bids_qsm.numerics.inversion.edges import edge_step, edge_target_of
 from bids_qsm.numerics.inversion.solver import (
     Domain,
     edge_strength,
-    inner,
+    has_settled,
     laplacian_spectrum,
     step_sizes,
     weighted_least_squares,
@@ -118,9 +118,8 @@ def _fill_in(
         spectrum *= penalty
         spectrum += known
         spectrum *= inverse
-        change, chi = chi, inverse_fft(spectrum, shape)
+        before, chi = chi, inverse_fft(spectrum, shape)
         edge_step(chi, edges, steps, thresholds, flags)
-        change -= chi
-        if inner(change, change) <= tolerance**2 * inner(chi, chi):
+        if has_settled(before, chi, tolerance):
             break
     return chi

@@ -66,6 +66,32 @@ def _partial_inner(a, b):  # type: ignore[no-untyped-def]
     return partial
 
 
+def has_settled(before: Float32, now: Float32, tolerance: float) -> bool:
+    """Return whether a map has changed by less than ``tolerance`` of its size."""
+    changes, sizes = _partial_changes(before.reshape(-1), now.reshape(-1)).sum(axis=1)
+    return bool(changes <= tolerance**2 * sizes)
+
+
+@row_kernel()
+def _add_changes(before, now, changes, sizes):  # type: ignore[no-untyped-def]
+    for i in range(len(now)):
+        changes[i] += np.float64(now[i] - before[i]) ** 2
+        sizes[i] += np.float64(now[i]) ** 2
+
+
+@numba.njit(parallel=True, cache=True)
+def _partial_changes(before, now):  # type: ignore[no-untyped-def]
+    partial = np.zeros((2, -(-now.size // _PART)), np.float64)
+    for part in numba.prange(partial.shape[1]):
+        sums = np.zeros((2, _SUMS), np.float64)
+        end = min(now.size, (part + 1) * _PART)
+        for i in range(part * _PART, end, _SUMS):
+            here = slice(i, min(end, i + _SUMS))
+            _add_changes(before[here], now[here], sums[0], sums[1])
+        partial[0, part], partial[1, part] = sums[0].sum(), sums[1].sum()
+    return partial
+
+
 def step_sizes(geometry: Geometry) -> Float32:
     """Return the voxel size along each axis over its geometric mean.
 

@@ -20,7 +20,7 @@ from bids_qsm.numerics.inversion.admm import Problem, data_step
 from bids_qsm.numerics.inversion.edges import RELAXATION
 from bids_qsm.numerics.inversion.solver import (
     edge_strength,
-    inner,
+    has_settled,
     step_sizes,
 )
 
@@ -108,15 +108,14 @@ def _admm(
             problem.edge_penalty,
             bend_ratio,
         )
-        change = chi
+        before = chi
         chi = inverse_fft(chi_spectrum, shape)
         field = inverse_fft(field_spectrum, shape)
         for axis, spectrum in enumerate(spectra):
             slopes[axis] = inverse_fft(spectrum, shape)
         _jump_step(chi, slopes, jumps, steps, threshold)
         _bend_step(slopes, bends, steps, threshold)
-        change -= chi
-        if inner(change, change) <= tolerance**2 * inner(chi, chi):
+        if has_settled(before, chi, tolerance):
             break
     return chi
 

@@ -13,6 +13,7 @@ from bids_qsm.numerics.inversion.solver import (
     edge_strength,
     gradient,
     gradient_adjoint,
+    has_settled,
     inner,
     laplacian_spectrum,
     magnitude_edges,
@@ -137,3 +138,12 @@ def test_edges_of_the_magnitude_are_the_largest_differences_in_the_mask(
         surface = nucleus != np.roll(nucleus, -1, axis)
         np.testing.assert_array_equal(edges[axis], surface)
     assert not magnitude_edges(mask.astype(np.float32), mask, 0.3, oblique_geometry).any()
+
+
+@pytest.mark.parametrize("size", [1, 100, 40_000])
+def test_a_map_has_settled_when_it_changed_by_less_than_a_share(size, rng) -> None:
+    now = rng.normal(size=size).astype(np.float32)
+    change = rng.normal(size=size).astype(np.float32)
+    share = float(np.linalg.norm(change) / np.linalg.norm(now))
+    assert has_settled(now - change, now, share * 1.001)
+    assert not has_settled(now - change, now, share * 0.999)
