@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -120,10 +121,10 @@ def load_image(
         If the file is missing, damaged or cut short.
     """
     try:
-        nifti = _open(path)
-        _check_kind(path, nifti.get_data_dtype().kind)
-        parts = None if volumes is None else [nifti.dataobj[..., v] for v in volumes]
-        scaled = np.asanyarray(nifti.dataobj) if parts is None else np.stack(parts, axis=-1)
+        with _opened(path, in_parts=volumes is not None) as nifti:
+            _check_kind(path, nifti.get_data_dtype().kind)
+            parts = None if volumes is None else [nifti.dataobj[..., v] for v in volumes]
+            scaled = np.asanyarray(nifti.dataobj) if parts is None else np.stack(parts, axis=-1)
     except FileNotFoundError:
         raise UnreadableInputError(f"{path}: there is no such file.") from None
     except DAMAGED as error:
@@ -145,18 +146,23 @@ def _check_kind(path: Path, kind: str) -> None:
         )
 
 
-def _open(path: Path) -> nib.Nifti1Image:
-    """Open a NIfTI file; a compressed one is read to its end, so that its checksum is tested."""
+@contextlib.contextmanager
+def _opened(path: Path, in_parts: bool) -> Iterator[nib.Nifti1Image]:
+    """Open a NIfTI file; a compressed one is read to its end, so that its checksum is tested.
+
+    All voxels of that must be read once, and are unpacked into the array that nibabel returns;
+    or, in parts, as often as one likes, from memory.
+    """
     read_header(path)
     if path.suffix != ".gz":
-        return nib.load(path)
+        yield nib.load(path)
+        return
     with igzip.open(path, "rb") as stream:
         kind, _, n_bytes = _claim(stream.read(_LONGEST_HEADER))
         stream.seek(0)
-        content = stream.read(n_bytes)
+        yield kind.from_bytes(stream.read(n_bytes)) if in_parts else kind.from_stream(stream)
         if len(stream.read(_MOST_AFTER)) == _MOST_AFTER:  # at the end, checksums are tested
             raise ImageFileError("it unpacks to much more than its header says")
-    return kind.from_bytes(content)
 
 
 def read_header(path: Path) -> nib.Nifti1Header:

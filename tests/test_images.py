@@ -73,6 +73,8 @@ def test_damaged_files_give_a_sentence(tmp_path, rng) -> None:
         "noise.nii.gz": gzip.compress(b"no image" * 100),
         "empty.nii.gz": b"",
         "flipped.nii.gz": whole[:300] + b"\x00\xff" * 20 + whole[340:],
+        "checksum.nii.gz": whole[:-8] + bytes(4) + whole[-4:],
+        "longer.nii.gz": gzip.compress(gzip.decompress(whole) + bytes(2**21)),
     }.items():
         path = tmp_path / name
         path.write_bytes(content)
