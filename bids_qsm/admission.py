@@ -48,6 +48,8 @@ def planned_workers(series: Sequence[Series], settings: Settings) -> Plan:
     The memory decides anew whenever a series ends (:func:`bids_qsm.execution.local.run_units`);
     here it only decides into how many threads the cores are divided.
     """
+    if not series:
+        return Plan(1, settings.omp_nthreads or settings.nprocs)
     memory_gib = tuple(needed_memory_gib(s, settings) for s in series)
     if settings.executor != "local":
         return Plan(len(series), settings.omp_nthreads or 1, memory_gib)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bids_qsm import __version__
@@ -378,10 +378,10 @@ def _run_group(settings: Settings) -> int:
         return run(settings)
 
 
-def _prepare_worker(settings: Settings) -> None:
+def _prepare_worker(settings: Settings, begin: Callable[[], None]) -> None:
     from bids_qsm.dispatch import prepare_worker
 
-    prepare_worker(settings)
+    prepare_worker(settings, begin)
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -11,8 +11,10 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bids_qsm.admission import Plan, planned_workers, too_large
 from bids_qsm.bids.dataset import check_output_dir, prepare_output_dir
@@ -22,7 +24,7 @@ from bids_qsm.bids.naming import output_path
 from bids_qsm.bids.publishing import staging_dir
 from bids_qsm.errors import CommandLineError, printable
 from bids_qsm.execution.environment import prepare_environment
-from bids_qsm.execution.local import Message, Outcome, Unit, Worker, run_units
+from bids_qsm.execution.local import Early, Message, Outcome, Unit, Worker, run_units
 from bids_qsm.execution.locks import alone, held, shared
 from bids_qsm.execution.steps import files_fingerprint, fingerprint
 from bids_qsm.job import inputs_fingerprint, work_dir
@@ -36,6 +38,9 @@ from bids_qsm.pages import (
     write_page,
 )
 from bids_qsm.settings import Settings, as_json
+
+if TYPE_CHECKING:
+    from bids_qsm.bids.echoes import Echoes
 
 Tell = Callable[[str], None]
 
@@ -59,22 +64,27 @@ def run(settings: Settings, worker: Worker | None = None) -> int:
     if settings.dry_run:
         _say(_dry_run(found, settings))
         return 0
-    _check_methods(settings, worker)
-    prepare_output_dir(settings)
     found, keys = _with_keys(found, settings)
     finished: list[Series] = []
     waiting: list[Series] = []
     for series in found.series:
         is_finished = _is_finished(series, keys[series.name], settings.output_dir)
         (finished if is_finished else waiting).append(series)
+    if settings.reports_only:
+        waiting = []
+    found, waiting = _with_memory(found, waiting, settings)
+    plan = planned_workers(waiting, settings)
+    units = _units(waiting, keys, plan, settings)
+    ready = worker if plan.threads == (settings.omp_nthreads or settings.nprocs) else None
+    _check_methods(settings, worker, units[0] if units and ready else None)
+    prepare_output_dir(settings)
     for series in finished:
         remove_staging(settings.output_dir, series.name)
     outcomes: list[Outcome] = []
     followed: list[Outcome] = []
     if not settings.reports_only:
-        found, waiting = _with_memory(found, waiting, settings)
         with _sharing_work_dir(settings) as problems:
-            outcomes = _process(waiting, keys, settings, worker)
+            outcomes = _process(units, plan, settings, ready)
             followed = _track_lesions(found.series, settings)
             problems += [outcome for outcome in (*outcomes, *followed) if outcome.problem]
     subjects = {series.subject for series in found.series}
@@ -91,27 +101,43 @@ def run(settings: Settings, worker: Worker | None = None) -> int:
     return 1 if pages or any(outcome.problem for outcome in followed) else status
 
 
-def prepare_worker(settings: Settings) -> None:
-    """Import what the processing needs, and make numba load its first kernel: both take long.
+def prepare_worker(settings: Settings, begin: Callable[[], None]) -> None:
+    """Import what the processing needs, which takes long; what reading needs comes first.
+
+    Parameters
+    ----------
+    settings : Settings
+    begin : callable
+        Lets the reading of the first series begin.
 
     Raises
     ------
     CommandLineError
         If the settings name a method or option that does not exist.
     """
-    import numpy as np
+    import bids_qsm.bids.echoes
 
+    begin()
+    import bids_qsm.participant  # noqa: F401
     from bids_qsm.choices import planned_steps
-    from bids_qsm.numerics.distance import distance_mm
 
     planned_steps(settings)
-    distance_mm(np.zeros((1, 1, 1), np.bool_), (1.0, 1.0, 1.0))
 
 
-def _check_methods(settings: Settings, worker: Worker | None) -> None:
+def read_echoes(series: Series, settings: Settings, threads: int) -> Echoes:
+    """Read the images of a series with a number of threads."""
+    import scipy.fft
+
+    from bids_qsm.bids.echoes import load_echoes
+
+    with scipy.fft.set_workers(threads):
+        return load_echoes(series, settings.processing)
+
+
+def _check_methods(settings: Settings, worker: Worker | None, first: Unit | None) -> None:
     """Let a wrong method end the run before anything is written."""
     if worker is not None:
-        worker.await_preparation()
+        worker.await_preparation(first)
     else:
         from bids_qsm.choices import planned_steps
 
@@ -141,7 +167,9 @@ def _methods_text(settings: Settings) -> str:
     return methods_text(planned_steps(settings))
 
 
-def process(series: Series, settings: Settings, key: str, threads: int, tell: Tell) -> None:
+def process(
+    series: Series, settings: Settings, key: str, threads: int, echoes: Early, tell: Tell
+) -> None:
     """Process one series in a process of its own, unless another run has done so meanwhile.
 
     The subject's page is made here, too: of hundreds of subjects, all at once.
@@ -154,7 +182,7 @@ def process(series: Series, settings: Settings, key: str, threads: int, tell: Te
             return
         from bids_qsm.participant import process_series
 
-        process_series(series, settings, key, threads, tell)
+        process_series(series, settings, key, threads, echoes.take, tell)
     write_page(series.subject, settings.output_dir)
 
 
@@ -228,18 +256,33 @@ def _atlas_fingerprints(settings: Settings) -> Any:
     return [(asked, files_fingerprint(atlas_files(asked))) for asked in settings.atlases]
 
 
-def _process(
-    waiting: Sequence[Series], keys: dict[str, str], settings: Settings, worker: Worker | None
-) -> list[Outcome]:
-    if not waiting:
-        return []
-    plan = planned_workers(waiting, settings)
+def _units(
+    waiting: Sequence[Series], keys: dict[str, str], plan: Plan, settings: Settings
+) -> list[Unit]:
     units = [
-        Unit(s.name, process, (s, settings, keys[s.name], plan.threads), gib)
+        Unit(
+            s.name,
+            process,
+            (s, settings, keys[s.name], plan.threads),
+            gib,
+            partial(read_echoes, s, settings, plan.threads),
+        )
         for s, gib in zip(waiting, plan.memory_gib, strict=True)
     ]
     if settings.executor != "local":
-        units = [Unit(u.name, process_elsewhere, (sys.argv, *u.arguments)) for u in units]
+        return [
+            replace(u, function=process_elsewhere, arguments=(sys.argv, *u.arguments))
+            for u in units
+        ]
+    return units
+
+
+def _process(
+    units: Sequence[Unit], plan: Plan, settings: Settings, ready: Worker | None
+) -> list[Outcome]:
+    if not units:
+        return []
+    if settings.executor != "local":
         events = _on_cluster(units, plan.memory_gib, plan, settings)
         return _shown(events, len(units), settings)
     # the children inherit this environment
@@ -249,7 +292,7 @@ def _process(
         plan.workers,
         limit_gib=plan.limit_gib,
         stop_on_first_failure=settings.stop_on_first_crash,
-        ready=worker if plan.threads == (settings.omp_nthreads or settings.nprocs) else None,
+        ready=ready,
     )
     return _shown(events, len(units), settings)
 

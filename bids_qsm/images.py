@@ -15,6 +15,7 @@ import numpy as np
 from isal import igzip, isal_zlib
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import DTypeLike, NDArray
 
 from bids_qsm.errors import UnreadableInputError
@@ -44,6 +45,9 @@ _LARGEST_OFFSET = 2**26
 
 _MOST_AFTER = 2**20
 """Bytes that a file may have after its voxels: some programs leave some there."""
+
+_PART = 2**17
+"""Bytes that are unpacked at once: they are copied while they are in the processor's cache."""
 
 _GZIP = 31
 """zlib's window bits for its largest window in a gzip file, which then has no name and no date."""
@@ -120,10 +124,18 @@ def load_image(
         If the file is missing, damaged or cut short.
     """
     try:
-        nifti = _open(path)
-        _check_kind(path, nifti.get_data_dtype().kind)
-        parts = None if volumes is None else [nifti.dataobj[..., v] for v in volumes]
-        scaled = np.asanyarray(nifti.dataobj) if parts is None else np.stack(parts, axis=-1)
+        read_header(path)
+        if path.suffix == ".gz":
+            header, stored = _unpacked(path)
+            _check_kind(path, stored.dtype.kind)
+            scaled = _scaled(stored if volumes is None else stored[..., volumes], header)
+            affine = header.get_best_affine()
+        else:
+            nifti = nib.load(path)
+            _check_kind(path, nifti.get_data_dtype().kind)
+            parts = None if volumes is None else [nifti.dataobj[..., v] for v in volumes]
+            scaled = np.asanyarray(nifti.dataobj) if parts is None else np.stack(parts, axis=-1)
+            affine = nifti.affine
     except FileNotFoundError:
         raise UnreadableInputError(f"{path}: there is no such file.") from None
     except DAMAGED as error:
@@ -134,7 +146,7 @@ def load_image(
     if np.issubdtype(np.dtype(dtype), np.integer) and np.issubdtype(scaled.dtype, np.floating):
         scaled = np.rint(scaled)
     data = np.asarray(scaled, dtype=dtype, order=order)
-    return Image(data, np.asarray(nifti.affine, np.float64))
+    return Image(data, np.asarray(affine, np.float64))
 
 
 def _check_kind(path: Path, kind: str) -> None:
@@ -145,18 +157,34 @@ def _check_kind(path: Path, kind: str) -> None:
         )
 
 
-def _open(path: Path) -> nib.Nifti1Image:
-    """Open a NIfTI file; a compressed one is read to its end, so that its checksum is tested."""
-    read_header(path)
-    if path.suffix != ".gz":
-        return nib.load(path)
+def _unpacked(path: Path) -> tuple[nib.Nifti1Header, NDArray]:
+    """Return the header and the voxels as stored, without the copies that nibabel makes of them.
+
+    The file is read to its end, so that its checksum is tested.
+    """
     with igzip.open(path, "rb") as stream:
-        kind, _, n_bytes = _claim(stream.read(_LONGEST_HEADER))
+        _, header, n_bytes = _claim(stream.read(_LONGEST_HEADER))
         stream.seek(0)
-        content = stream.read(n_bytes)
+        content, filled = np.empty(n_bytes, np.uint8), 0
+        while filled < n_bytes and (part := stream.read(min(_PART, n_bytes - filled))):
+            content[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
+            filled += len(part)
+        if filled < n_bytes:
+            raise EOFError("it ends within its voxels")
         if len(stream.read(_MOST_AFTER)) == _MOST_AFTER:  # at the end, checksums are tested
             raise ImageFileError("it unpacks to much more than its header says")
-    return kind.from_bytes(content)
+    shape, offset = header.get_data_shape(), int(header.get_data_offset())
+    stored = np.frombuffer(content, header.get_data_dtype(), math.prod(shape), offset)
+    return header, stored.reshape(shape, order="F")
+
+
+def _scaled(stored: NDArray, header: nib.Nifti1Header) -> NDArray:
+    """Return voxels with slope and intercept applied, in double precision as nibabel does it."""
+    slope, intercept = header.get_slope_inter()
+    if slope is None:
+        return stored
+    scaled: NDArray = apply_read_scaling(stored, np.asarray(slope), np.asarray(intercept))
+    return scaled
 
 
 def read_header(path: Path) -> nib.Nifti1Header:

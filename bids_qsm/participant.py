@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from bids_qsm.anatomy.reference_region import csf_reference_region
 from bids_qsm.bids.derivatives import find_mask, find_r2map
-from bids_qsm.bids.echoes import Echoes, load_echoes
+from bids_qsm.bids.echoes import Echoes
 from bids_qsm.bids.inputs import Series
 from bids_qsm.choices import method, note, preset_step
 from bids_qsm.clinical.case import Case
@@ -77,7 +77,12 @@ WHOLE_BRAIN = "whole brain"
 
 
 def process_series(
-    series: Series, settings: Settings, key: str, threads: int, tell: Callable[[str], None]
+    series: Series,
+    settings: Settings,
+    key: str,
+    threads: int,
+    read: Callable[[], Echoes],
+    tell: Callable[[str], None],
 ) -> None:
     """Process one series from its files to its published outputs.
 
@@ -88,6 +93,8 @@ def process_series(
     key : str
         Fingerprint of all that decides the outputs.
     threads : int
+    read : callable
+        Gives the echoes of the series.
     tell : callable
         Is told each step's name when it starts.
     """
@@ -98,7 +105,7 @@ def process_series(
         job.journal.step(step.name, step.method, step.parameters, step.seconds)
         check_inputs(series, settings, key)
         tell("load")
-        echoes = load_echoes(series, settings.processing)
+        echoes = read()
         job.journal.warn(*echoes.warnings)
         if series.n_coils > 1:
             took_s = time.perf_counter() - started

@@ -101,9 +101,9 @@ def test_damaged_file_is_named_and_the_other_subject_is_processed(
     assert "loaded sub-02" in said
 
 
-def loaded_only(series, settings, key, threads, tell) -> None:
+def loaded_only(series, settings, key, threads, read, tell) -> None:
     """Read a series, and do no more."""
-    participant.load_echoes(series, settings.processing)
+    read()
     print(f"loaded {series.name}")
 
 
@@ -124,7 +124,7 @@ def test_file_that_changes_before_its_turn_is_refused(bids, tmp_path, capsys, mo
     """Else kept results of what it was would be mixed with what it is."""
     change = [lambda: cut(bids / "sub-02/anat/sub-02_echo-1_part-mag_MEGRE.nii.gz")]
 
-    def only_first(series, settings, key, threads, tell) -> None:
+    def only_first(series, settings, key, threads, read, tell) -> None:
         participant.check_inputs(series, settings, key)
         while change:
             change.pop()()

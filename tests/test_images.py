@@ -73,6 +73,8 @@ def test_damaged_files_give_a_sentence(tmp_path, rng) -> None:
         "noise.nii.gz": gzip.compress(b"no image" * 100),
         "empty.nii.gz": b"",
         "flipped.nii.gz": whole[:300] + b"\x00\xff" * 20 + whole[340:],
+        "checksum.nii.gz": whole[:-8] + bytes(4) + whole[-4:],
+        "longer.nii.gz": gzip.compress(gzip.decompress(whole) + bytes(2**21)),
     }.items():
         path = tmp_path / name
         path.write_bytes(content)
@@ -87,3 +89,22 @@ def test_chosen_volumes_of_a_stack(tmp_path, rng) -> None:
     path = tmp_path / "x.nii.gz"
     path.write_bytes(encode_image(Image(stack, np.eye(4))))
     np.testing.assert_array_equal(load_image(path, volumes=[3, 0]).data, stack[..., [3, 0]])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, ">i2", np.int32, np.float32, ">f4", float])
+@pytest.mark.parametrize("scale", [(None, None), (1.0, 0.0), (1.0, -4096.0), (0.123456789, 3.3)])
+def test_packed_voxels_are_those_that_nibabel_reads(tmp_path, rng, dtype, scale) -> None:
+    values = np.asarray(rng.integers(0, 200, (5, 4, 3, 2))).astype(dtype)
+    nifti = nib.Nifti1Image(values, oblique_affine(), dtype=np.dtype(dtype))
+    nifti.header.set_slope_inter(*scale)
+    packed, plain = tmp_path / "x.nii.gz", tmp_path / "x.nii"
+    plain.write_bytes(nifti.to_bytes())
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    expected = np.asarray(np.asanyarray(nib.load(packed).dataobj), np.float32)
+    for volumes in (None, [1, 0]):
+        for path in (packed, plain):
+            image = load_image(path, volumes=volumes)
+            wanted = expected if volumes is None else expected[..., volumes]
+            np.testing.assert_array_equal(image.data, wanted)
+            np.testing.assert_array_equal(image.affine, nib.load(packed).affine)
+            assert image.data.flags.writeable and image.data.flags.c_contiguous

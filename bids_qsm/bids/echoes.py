@@ -18,7 +18,7 @@ from bids_qsm.numerics.coil_combination import combine_coils
 from bids_qsm.numerics.geometry import Float32, Geometry
 from bids_qsm.numerics.layout import copy_volume
 from bids_qsm.numerics.phase import (
-    find_range,
+    all_whole,
     find_units_per_turn,
     looks_high_pass_filtered,
     to_polar,
@@ -87,11 +87,11 @@ def _magnitude_and_phase(
 ) -> tuple[Float32, Float32 | None]:
     if series.form == "complex":
         return _from_complex(series, warnings)
-    magnitude = _stack(series, series.magnitude, warnings)
     if series.form == "magnitude":
-        return magnitude, None
-    phase = _stack(series, series.phase, warnings)
-    return magnitude, _in_radians(phase, series.phase[0], processing)
+        (magnitude,) = _stacks(series, (series.magnitude,), warnings)
+        return magnitude.values, None
+    magnitude, phase = _stacks(series, (series.magnitude, series.phase), warnings)
+    return magnitude.values, _in_radians(phase, series.phase[0], processing)
 
 
 def _as_complex(magnitude: Float32, phase: Float32) -> NDArray[np.complex64]:
@@ -102,30 +102,63 @@ def _as_complex(magnitude: Float32, phase: Float32) -> NDArray[np.complex64]:
     return signal
 
 
-def _stack(series: Series, paths: Sequence[Path], warnings: list[str]) -> Float32:
-    """Return the echoes of one part, as stored, in one array."""
+@dataclass(frozen=True)
+class _Stored:
+    """The echoes of one part as they are stored, side by side, and the range of each of them."""
+
+    values: Float32
+    ranges: list[_Range]
+
+
+@dataclass(frozen=True)
+class _Range:
+    """The lowest and the highest value, and whether all are whole numbers."""
+
+    lowest: float
+    highest: float
+    is_whole: bool
+
+
+def _stacks(
+    series: Series, parts: Sequence[Sequence[Path]], warnings: list[str]
+) -> tuple[_Stored, ...]:
+    """Return the echoes of several parts, each part in one array.
+
+    Unpacking takes longest, and leaves other threads free: these go through the files of all
+    parts, so that none waits for the last file of each.
+    """
     if series.stacked:
-        stored = load_image(paths[0]).data.reshape(*series.shape, -1)
-        for echo in range(stored.shape[3]):
-            _check_volume(stored[..., echo], f"{paths[0]}: volume {echo + 1}", warnings)
-        return stored
-    stored = np.empty((*series.shape, len(paths)), np.float32)
+        return tuple(_stacked(series, paths[0], warnings) for paths in parts)
+    arrays = [np.empty((*series.shape, len(paths)), np.float32) for paths in parts]
+    places = [(part, echo) for part, paths in enumerate(parts) for echo in range(len(paths))]
 
-    def read(echo: int) -> list[str]:
+    def read(place: tuple[int, int]) -> tuple[_Range, list[str]]:
+        part, echo = place
         found: list[str] = []
-        volume = load_image(paths[echo], order="K").data.reshape(series.shape)
-        _check_volume(volume, f"{paths[echo]}: the image", found)
-        copy_volume(volume, stored[..., echo])
-        return found
+        volume = load_image(parts[part][echo], order="K").data.reshape(series.shape)
+        range_of_it = _checked(volume, f"{parts[part][echo]}: the image", found)
+        copy_volume(volume, arrays[part][..., echo])
+        return range_of_it, found
 
-    # unpacking takes longest, and leaves other threads free
+    ranges: list[list[_Range]] = [[] for _ in parts]
     with ThreadPoolExecutor(scipy.fft.get_workers()) as pool:
-        for found in pool.map(read, range(len(paths))):
+        for (part, _), (range_of_it, found) in zip(places, pool.map(read, places), strict=True):
+            ranges[part].append(range_of_it)
             warnings += found
-    return stored
+    return tuple(_Stored(*stored) for stored in zip(arrays, ranges, strict=True))
 
 
-def _check_volume(volume: Float32, what: str, warnings: list[str]) -> None:
+def _stacked(series: Series, path: Path, warnings: list[str]) -> _Stored:
+    """Return the echoes of one part from one file."""
+    stored = load_image(path).data.reshape(*series.shape, -1)
+    ranges = [
+        _checked(stored[..., echo], f"{path}: volume {echo + 1}", warnings)
+        for echo in range(stored.shape[3])
+    ]
+    return _Stored(stored, ranges)
+
+
+def _checked(volume: Float32, what: str, warnings: list[str]) -> _Range:
     """Set the few voxels that are no number to zero; refuse a volume that says nothing."""
     lowest, highest = volume.min(), volume.max()  # no numbers where there is one that is none
     if not (np.isfinite(lowest) and np.isfinite(highest)):
@@ -140,18 +173,21 @@ def _check_volume(volume: Float32, what: str, warnings: list[str]) -> None:
         raise UnreadableInputError(
             f"{what} is constant, with {volume.flat[0]:g} everywhere; convert it again."
         )
+    return _Range(float(lowest), float(highest), all_whole(volume))
 
 
-def _in_radians(stored: Float32, path: Path, processing: Processing) -> Float32:
+def _in_radians(stored: _Stored, path: Path, processing: Processing) -> Float32:
     """Scale the phase of all echoes by one rule."""
     units = processing.phase.units_per_turn
     if units is None:
-        lowest, highest, is_integer = find_range(stored)
+        lowest = min(echo.lowest for echo in stored.ranges)
+        highest = max(echo.highest for echo in stored.ranges)
+        is_whole = all(echo.is_whole for echo in stored.ranges)
         try:
-            units = find_units_per_turn(lowest, highest, is_integer)
+            units = find_units_per_turn(lowest, highest, is_whole)
         except ValueError as error:
             raise UnreadableInputError(f"{path}: {error}") from None
-    return to_radians(stored, units)
+    return to_radians(stored.values, units)
 
 
 def _check_unfiltered(phase: Float32, magnitude: Float32, series: Series) -> None:
@@ -166,9 +202,8 @@ def _check_unfiltered(phase: Float32, magnitude: Float32, series: Series) -> Non
 
 def _from_complex(series: Series, warnings: list[str]) -> tuple[Float32, Float32]:
     """Return magnitude and phase of real and imaginary parts."""
-    real = _stack(series, series.real, warnings)
-    imaginary = _stack(series, series.imaginary, warnings)
-    real, imaginary, alternated = undo_slice_alternation(real, imaginary)
+    stored = _stacks(series, (series.real, series.imaginary), warnings)
+    real, imaginary, alternated = undo_slice_alternation(*(part.values for part in stored))
     if alternated:
         warnings.append("The sign of the complex images changed from slice to slice; undone.")
     to_polar(real, imaginary)

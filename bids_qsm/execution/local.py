@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -32,13 +33,40 @@ LONGEST_END_S = 20.0
 class Unit:
     """One piece of work: a module-level function and its arguments, all picklable.
 
-    ``memory_gib`` is what it is estimated to need at most.
+    ``memory_gib`` is what it is estimated to need at most.  ``early``, where there is one, reads
+    what the work begins with; the function is then given an :class:`Early` after its arguments.
     """
 
     name: str
     function: Callable[..., None]
     arguments: tuple[Any, ...]
     memory_gib: float = 0.0
+    early: Callable[[], Any] | None = None
+
+
+class Early:
+    """What a unit begins with: it is read when it is asked for, or before, in a thread."""
+
+    def __init__(self, unit: Unit) -> None:
+        self._unit = unit
+        self._begun: Future[Any] | None = None
+
+    def begin(self) -> None:
+        """Read in a thread from now on."""
+        if self._unit.early is not None:
+            thread = ThreadPoolExecutor(1)
+            self._begun = thread.submit(self._unit.early)
+            thread.shutdown(wait=False)
+
+    def is_of(self, unit: Unit) -> bool:
+        """Return whether it belongs to a unit."""
+        return self._unit.name == unit.name
+
+    def take(self) -> Any:
+        """Return what was read, and keep nothing of it; what reading raised is raised here."""
+        assert self._unit.early is not None
+        begun, self._begun = self._begun, None
+        return self._unit.early() if begun is None else begun.result()
 
 
 @dataclass(frozen=True)
@@ -69,9 +97,17 @@ class Worker:
     units: Connection
     events: Connection
 
-    def await_preparation(self) -> None:
-        """Wait until the process is ready; what its preparation refused is raised here."""
-        with contextlib.suppress(EOFError):  # a killed one: the outcome of its unit will tell
+    def await_preparation(self, unit: Unit | None = None) -> None:
+        """Wait until the process is ready; what its preparation refused is raised here.
+
+        Parameters
+        ----------
+        unit : Unit, optional
+            The one that the process will be given: its early part may begin meanwhile.
+        """
+        # a killed one: the outcome of its unit will tell
+        with contextlib.suppress(EOFError, BrokenPipeError):
+            self.units.send(unit)
             refusal = self.events.recv()
             if refusal is not None:
                 raise refusal
@@ -93,7 +129,8 @@ def start_worker(prepare: Callable[..., None] | None = None, *arguments: Any) ->
         :meth:`Worker.await_preparation` tells how it went, and must be called before the process
         is given its unit.
     *arguments
-        Of ``prepare``.
+        Of ``prepare``; a function follows that it is to call once all is imported that the early
+        part of a unit needs: that runs in a thread from then on, and must import nothing more.
     """
     context = multiprocessing.get_context("spawn")
     unit_receiver, unit_sender = context.Pipe(duplex=False)
@@ -206,23 +243,34 @@ def _child(
     sender: Connection,
 ) -> None:
     _end_with_parent()
+    begun: list[Early] = []
+
+    def begin() -> None:
+        unit = units.recv()
+        if unit is not None:
+            begun.append(Early(unit))
+            begun[0].begin()
+
     try:
         if prepare is not None:
             try:
-                prepare(*arguments)
+                prepare(*arguments, begin)
                 sender.send(None)
             except BidsQsmError as refusal:
                 sender.send(refusal)
+                return
         unit = units.recv()
     except (EOFError, KeyboardInterrupt):
         return  # there is nothing to do
+    early = next((early for early in begun if early.is_of(unit)), Early(unit))
     started = time.perf_counter()
     root = logging.getLogger("bids_qsm")
     root.setLevel(logging.DEBUG)
     root.addHandler(_PipeHandler(unit.name, sender))
     problem = details = ""
     try:
-        unit.function(*unit.arguments, lambda step: sender.send(Message(unit.name, 0, step)))
+        given = unit.arguments if unit.early is None else (*unit.arguments, early)
+        unit.function(*given, lambda step: sender.send(Message(unit.name, 0, step)))
     except BidsQsmError as error:
         problem = str(error)
     except MemoryError:

@@ -111,23 +111,9 @@ def _scale(stored, radians_per_unit, lowest):  # type: ignore[no-untyped-def]
                     stored[x, y, z, echo] = phase - TURN * turns
 
 
-@njit(parallel=True, cache=True)
-def find_range(stored: Float32) -> tuple[float, float, bool]:
-    """Return the lowest and the highest value of all echoes, and whether all are whole numbers."""
-    nx, ny, nz, n_echoes = stored.shape
-    lowest, highest = np.empty(nx, np.float32), np.empty(nx, np.float32)
-    whole = np.empty(nx, np.bool_)
-    for x in prange(nx):
-        low = high = stored[x, 0, 0, 0]
-        all_whole = True
-        for y in range(ny):
-            for z in range(nz):
-                for echo in range(n_echoes):
-                    value = stored[x, y, z, echo]
-                    low, high = min(low, value), max(high, value)
-                    all_whole &= value == np.rint(value)
-        lowest[x], highest[x], whole[x] = low, high, all_whole
-    return float(lowest.min()), float(highest.max()), bool(whole.all())
+def all_whole(values: Float32) -> bool:
+    """Return whether all values are whole numbers; others are found in the first plane."""
+    return all(bool((plane == np.rint(plane)).all()) for plane in np.moveaxis(values, -1, 0))
 
 
 @njit(parallel=True, cache=True)

@@ -5,14 +5,16 @@ import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.execution import local
-from bids_qsm.execution.local import Message, Outcome, Unit, run_units, start_worker
+from bids_qsm.execution.local import Early, Message, Outcome, Unit, run_units, start_worker
 
 TELL = Callable[[str], None]
 
@@ -21,6 +23,40 @@ def succeed(path: str, tell: TELL) -> None:
     tell("only step")
     logging.getLogger("bids_qsm.test").warning("a warning")
     Path(path).write_text(str(os.getpid()))
+
+
+def prepare(begin: Callable[[], None]) -> None:
+    begin()
+
+
+def prepare_nothing(begin: Callable[[], None]) -> None:
+    begin()
+    raise UnreadableInputError("x.nii.gz: is damaged.")
+
+
+def prepare_until(path: str, begin: Callable[[], None]) -> None:
+    begin()
+    wait_for(Path(path))
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 30
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def read_early(path: str) -> list[int]:
+    Path(path).touch()
+    return [threading.get_native_id()]
+
+
+def read_badly() -> None:
+    raise UnreadableInputError("x.nii.gz: is damaged.")
+
+
+def note_reader(path: str, early: Early, tell: TELL) -> None:
+    reader = early.take()
+    Path(path).write_text("thread" if reader != [os.getpid()] else "process")
 
 
 def refuse(tell: TELL) -> None:
@@ -82,7 +118,7 @@ def test_messages_and_outcome_of_a_good_unit(tmp_path) -> None:
 
 def test_worker_that_waits_does_the_first_unit(tmp_path) -> None:
     files = [tmp_path / "first", tmp_path / "second"]
-    worker = start_worker(time.tzset)
+    worker = start_worker(prepare)
     worker.await_preparation()
     units = [Unit(file.name, succeed, (str(file),)) for file in files]
     assert not any(outcome.problem for outcome in outcomes(units, workers=1, ready=worker).values())
@@ -91,8 +127,54 @@ def test_worker_that_waits_does_the_first_unit(tmp_path) -> None:
     assert pids[1] != worker.process.pid
 
 
+def test_worker_reads_early_what_it_is_told_of(tmp_path) -> None:
+    """The preparation waits for what only the early part makes."""
+    file, said = tmp_path / "read", tmp_path / "said"
+    worker = start_worker(prepare_until, str(file))
+    unit = Unit("a", note_reader, (str(said),), early=partial(read_early, str(file)))
+    worker.await_preparation(unit)
+    assert file.exists()
+    assert outcomes([unit], workers=1, ready=worker)["a"].problem == ""
+    assert said.read_text() == "thread"
+
+
+def test_worker_reads_late_what_it_was_not_told_of(tmp_path) -> None:
+    file, said = tmp_path / "read", tmp_path / "said"
+    unit = Unit("a", note_reader, (str(said),), early=partial(read_early, str(file)))
+    told = Unit("b", note_reader, (str(said),), early=read_badly)
+    worker = start_worker(prepare)
+    worker.await_preparation(told)
+    assert outcomes([unit], workers=1, ready=worker)["a"].problem == ""
+    assert said.read_text() == "process"
+
+
+def test_what_cannot_be_read_early_fails_its_unit(tmp_path) -> None:
+    unit = Unit("a", note_reader, (str(tmp_path / "said"),), early=read_badly)
+    worker = start_worker(prepare)
+    worker.await_preparation(unit)
+    assert outcomes([unit], workers=1, ready=worker)["a"].problem == "x.nii.gz: is damaged."
+    assert not (tmp_path / "said").exists()
+
+
+def test_what_was_read_early_is_handed_over_and_not_kept() -> None:
+    class Large:
+        pass
+
+    for begins in (True, False):
+        early = Early(Unit("a", refuse, (), early=Large))
+        if begins:
+            early.begin()
+        large = weakref.ref(taken := early.take())
+        assert isinstance(large(), Large)
+        del taken
+        gone = time.monotonic() + 10
+        while large() is not None and time.monotonic() < gone:
+            time.sleep(0.01)  # the thread may not have ended yet
+        assert large() is None
+
+
 def test_refusal_of_a_workers_preparation_is_raised() -> None:
-    worker = start_worker(refuse, print)
+    worker = start_worker(prepare_nothing)
     with pytest.raises(UnreadableInputError, match=r"x\.nii\.gz: is damaged"):
         worker.await_preparation()
     worker.dismiss()
