@@ -21,6 +21,7 @@ from bids_qsm.numerics.noise import (
 from bids_qsm.numerics.smoothing import smooth_phase
 
 OFFSETS = ("smooth", "free", "zero")
+Float64 = NDArray[np.float64]
 _CHUNK = 4096
 """Voxels whose values are written together."""
 _MAX_LOOKS = 13
@@ -58,12 +59,12 @@ class _Voxels:
     squared magnitude over echoes.
     """
 
-    field_hz: Float32
-    phase0_rad: Float32
-    information: Float32
-    phase0_information: Float32
-    squares: Float32
-    energy: Float32
+    field_hz: Float64
+    phase0_rad: Float64
+    information: Float64
+    phase0_information: Float64
+    squares: Float64
+    energy: Float64
 
 
 def nonlinear(
@@ -151,7 +152,7 @@ def weighted_average(
     _check(unwrapped, magnitude, te_s, mask, geometry)
     radians_per_hz = 2 * np.pi * np.asarray(te_s, np.float64)
     data = _listed(unwrapped, magnitude, mask)
-    results = np.zeros((6, data[-1].size), np.float32)
+    results = np.zeros((6, data[-1].size))
     _average_voxels(*data, radians_per_hz, results)
     known, indices, voxels = _with_signal(mask, data[-1], results)
     return _as_maps(voxels, magnitude, known, indices, len(te_s) - 1)
@@ -177,8 +178,8 @@ def _fit(
         offset = "zero"
     phase, signal, indices = _listed(unwrapped, magnitude, mask)
     radians_per_hz = 2 * np.pi * np.asarray(te_s, np.float64)
-    phase0 = np.zeros(indices.size, np.float32)
-    results = np.empty((6, indices.size), np.float32)
+    phase0: NDArray[np.floating] = np.zeros(indices.size)
+    results = np.empty((6, indices.size))
     # a straight line's offset needs no look at what it leaves
     first_looks = 0 if offset == "smooth" and looks == 1 else looks
     free = offset != "zero"
@@ -188,7 +189,8 @@ def _fit(
         phase0 = smooth_phase(
             voxels.phase0_rad, voxels.phase0_information, known, geometry, smoothing_mm
         )
-        results = np.empty((6, indices.size), np.float32)
+        if indices.size < results.shape[1]:
+            results = np.empty((6, indices.size))
         fit_voxels(phase, signal, indices, radians_per_hz, phase0, False, looks, results)
         voxels = _Voxels(*results)
     freedom = len(te_s) - (2 if offset == "free" else 1)
@@ -225,7 +227,7 @@ def _listed(
 
 
 def _with_signal(
-    mask: Bool, indices: NDArray[np.int64], results: Float32
+    mask: Bool, indices: NDArray[np.int64], results: Float64
 ) -> tuple[Bool, NDArray[np.int64], _Voxels]:
     """Leave out the voxels without energy: no echo has a signal there, or a value is not finite."""
     usable = results[5] > 0
@@ -272,7 +274,12 @@ def _as_maps(
     else:
         sigma = sigma_from_details(magnitude[..., 0], known)
     fit = FieldFit(*(np.empty(known.shape, np.float32) for _ in range(4)))
-    maps = (one.reshape(-1) for one in (fit.field_hz, fit.noise_hz, fit.phase0_rad, fit.residual))
+    maps = (
+        fit.field_hz.reshape(-1),
+        fit.noise_hz.reshape(-1),
+        fit.phase0_rad.reshape(-1),
+        fit.residual.reshape(-1),
+    )
     values = voxels.field_hz, voxels.information, voxels.phase0_rad, voxels.squares, voxels.energy
     _write_maps(*maps, indices, *values, freedom, sigma, misfit_limits(freedom, sigma))
     return fit

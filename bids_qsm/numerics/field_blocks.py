@@ -28,7 +28,7 @@ def fit_voxels(  # type: ignore[no-untyped-def]
     are the phase and the magnitude of each echo.  Along a row the arithmetic is the same for all
     and the numbers lie next to each other: the compiler does several voxels with each instruction.
 
-    The rows of ``results`` (float32) are set: field, offset, the information on each of them, the
+    The rows of ``results`` are set: field, offset, the information on each of them, the
     squared residual and the energy.  All are nil where no echo has a signal or a value is not
     finite.  ``looks``: at the residuals, at most; of which each but the last gives a step, and
     without one there is no squared residual.
