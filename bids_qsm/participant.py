@@ -61,6 +61,7 @@ from bids_qsm.numerics import (
 from bids_qsm.numerics.coil_combination import combine_coils
 from bids_qsm.numerics.fieldmap import FieldMap
 from bids_qsm.numerics.geometry import Bool, Float32, Geometry, hz_per_ppm
+from bids_qsm.numerics.layout import root_sum_of_squares
 from bids_qsm.numerics.referencing import reference_to
 from bids_qsm.numerics.registry import options_of
 from bids_qsm.numerics.relaxometry import Relaxation
@@ -110,7 +111,7 @@ def process_series(
         if series.n_coils > 1:
             took_s = time.perf_counter() - started
             job.journal.step("coils", "mcpc3ds", options_of(combine_coils), took_s)
-        magnitude = np.sqrt(np.einsum("...e,...e->...", echoes.magnitude, echoes.magnitude))
+        magnitude = root_sum_of_squares(echoes.magnitude, threads)
         first_phase = None if echoes.phase is None else echoes.phase[..., 0].copy()
 
         signal_brain = find_signal_brain(job, echoes, magnitude)

@@ -1,11 +1,12 @@
 """The kernels of ``relaxometry.py``: fits of a decay in each voxel, and what noise does to them.
 
 All take the signals of a volume, shape (voxel, echo), the indices of the voxels to fit, the echo
-times, for each fitted voxel the field's change (Hz) over a voxel along x, y and z, and whether
-there are slices (see ``coherence``).  They return R2* (1/s), S0, the variance of R2* at a noise
-level of one, the sum of the squared distances of the echoes from the curve, and the number of
-echoes.  The log-linear and the non-linear fit are in ``decay_blocks.py``.  Exponentials are in
-single precision: their error is a hundredth of the noise at a signal-to-noise ratio of 10^5.
+times, for each fitted voxel the field's change (Hz) over a voxel along x, y and z (none of shape
+(0, 3) where it is not known), and whether there are slices (see ``coherence``).  They set the rows
+of an array of float32: R2* (1/s), S0, the variance of R2* at a noise level of one, the sum of the
+squared distances of the echoes from the curve, and the number of echoes.  The log-linear and the
+non-linear fit are in ``decay_blocks.py``.  Exponentials are in single precision: their error is a
+hundredth of the noise at a signal-to-noise ratio of 10^5.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _LARGEST_SHIFT = 0.4
 
 
 @njit(parallel=True, cache=True)
-def usable_voxels(signals: Float32, mask: Bool) -> Bool:
-    """Return the voxels of ``mask`` whose echoes are all finite, and the first two positive.
+def usable_voxels(signals: Float32, mask: Bool) -> tuple[Bool, NDArray[np.int64]]:
+    """Find the voxels of ``mask`` whose echoes are all finite, and the first two positive.
 
     Parameters
     ----------
@@ -36,16 +37,34 @@ def usable_voxels(signals: Float32, mask: Bool) -> Bool:
 
     Returns
     -------
-    ndarray of bool, shape (n,)
+    known : ndarray of bool, shape (n,)
+    indices : ndarray of int64
+        Of the known voxels.
     """
-    known = np.zeros(mask.size, np.bool_)
-    for i in prange(mask.size):
-        if mask[i]:
-            usable = signals[i, 0] > 0 and signals[i, 1] > 0
-            for j in range(signals.shape[1]):
-                usable &= np.isfinite(signals[i, j])
-            known[i] = usable
-    return known
+    n = mask.size
+    n_chunks = (n + _CHUNK - 1) // _CHUNK
+    known, starts = np.zeros(n, np.bool_), np.zeros(n_chunks + 1, np.int64)
+    for chunk in prange(n_chunks):
+        count = 0
+        for i in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, n)):
+            if mask[i]:
+                # what is finite, and nothing else, leaves nothing when it is taken off itself
+                rest = np.float32(0)
+                for j in range(signals.shape[1]):
+                    rest += signals[i, j] - signals[i, j]
+                is_known = rest == 0 and signals[i, 0] > 0 and signals[i, 1] > 0
+                known[i] = is_known
+                count += is_known
+        starts[chunk + 1] = count
+    starts = np.cumsum(starts)
+    indices = np.empty(starts[-1], np.int64)
+    for chunk in prange(n_chunks):
+        place = starts[chunk]
+        for i in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, n)):
+            if known[i]:
+                indices[place] = i
+                place += 1
+    return known, indices
 
 
 @njit(parallel=True, cache=True)
@@ -126,37 +145,35 @@ def _squared_distance(signal, te, left, used, rate, s0):  # type: ignore[no-unty
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def arlo_voxels(  # type: ignore[no-untyped-def]
-    signals, indices, te, changes, sliced, weights, sigma, start_rate, start_s0, start_variance
+    signals, indices, te, changes, sliced, weights, sigma, results
 ):
     """Solve integral = T2* fall over the triples of echoes.
 
     Each equation is multiplied by integral + w fall, w being the last echo's weight; for even
     spacing this is the paper's solution.  Noise enters through fall - R2* integral alone, which
-    is zero without it: that makes the variance a sum over echoes.  Where there is no triple the
-    start stays.
+    is zero without it: that makes the variance a sum over echoes.  Where there is no triple, rate,
+    S0 and variance stay as ``results`` has them.
     """
     n = indices.size
-    rates, s0s, variances = start_rate.copy(), start_s0.copy(), start_variance.copy()
-    squares, counts = np.zeros(n), np.zeros(n, np.int64)
     for chunk in prange((n + _CHUNK - 1) // _CHUNK):
-        left, signal, slopes = np.empty(te.size), np.empty(te.size), np.empty(te.size)
+        left, signal, slopes = np.ones(te.size), np.empty(te.size), np.empty(te.size)
         for i in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, n)):
-            measured = signals[indices[i]]
-            used = coherence(changes[i, 0], changes[i, 1], changes[i, 2], te, sliced, left)
+            measured, fit, used = signals[indices[i]], results[:, i], te.size
+            if changes.size > 0:
+                used = coherence(changes[i, 0], changes[i, 1], changes[i, 2], te, sliced, left)
             if used > 2:
                 for j in range(used):
                     square = np.float64(measured[j]) ** 2 - sigma**2
                     signal[j] = np.sqrt(max(square, 0.0)) / left[j]
-                rates[i], variances[i] = _from_triples(signal, weights, left, used, slopes)
+                fit[0], fit[2] = _from_triples(signal, weights, left, used, slopes)
                 over = under = 0.0
                 for j in range(used):
-                    curve = _exp(-rates[i] * te[j])
+                    curve = _exp(-fit[0] * te[j])
                     over += signal[j] * curve
                     under += curve**2
-                s0s[i] = over / under
-            counts[i] = used
-            squares[i] = _squared_distance(measured, te, left, used, rates[i], s0s[i])
-    return rates, s0s, variances, squares, counts
+                fit[1] = over / under
+            fit[3] = _squared_distance(measured, te, left, used, fit[0], fit[1])
+            fit[4] = used
 
 
 @njit(cache=True, error_model="numpy")
@@ -190,25 +207,33 @@ def _integral(signal, weights, j):  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def write_maps(  # type: ignore[no-untyped-def]
-    maps, signals, indices, te, rates, s0s, variances, squares, counts, sigma, limits, largest_rate
-):
-    """Write R2*, S0 and the standard deviation of R2* into ``maps``, shape (3, voxel).
+def write_maps(maps, signals, indices, te, results, sigma, limits, largest_rate):  # type: ignore[no-untyped-def]
+    """Set R2*, S0 and the standard deviation of R2* in ``maps``, shape (3, voxel).
 
     R2* is cut to 0..``largest_rate``; where that changes it, S0 is fitted anew to the cut value.
-    ``limits``: of :func:`noise.misfit_limits`.
+    What is not among ``indices``, which rise, is nil, its deviation inf.  ``limits``: of
+    :func:`noise.misfit_limits`.
     """
-    for i in prange(indices.size):
-        voxel, rate, s0 = indices[i], 0.0, s0s[i]
-        if rates[i] > 0.0:
-            rate = min(rates[i], largest_rate)
-        if rate != rates[i]:
-            over = under = 0.0
-            for j in range(te.size):
-                curve = _exp(-rate * te[j])
-                over += signals[voxel, j] * curve
-                under += curve * curve
-            s0 = over / under
-        maps[0, voxel], maps[1, voxel] = rate, s0
-        factor = misfit_factor(squares[i], max(counts[i] - 2, 0), sigma, limits)
-        maps[2, voxel] = factor * sigma * np.sqrt(variances[i]) if variances[i] < np.inf else np.inf
+    n = indices.size
+    n_chunks = max((n + _CHUNK - 1) // _CHUNK, 1)
+    for chunk in prange(n_chunks):
+        first, last = chunk * _CHUNK, min((chunk + 1) * _CHUNK, n)
+        start = indices[first] if chunk > 0 else 0
+        stop = indices[last] if chunk < n_chunks - 1 else maps.shape[1]
+        maps[:2, start:stop], maps[2, start:stop] = 0, np.inf
+        for i in range(first, last):
+            voxel, rate, s0 = indices[i], np.float32(0), results[1, i]
+            if results[0, i] > 0:
+                rate = min(results[0, i], np.float32(largest_rate))
+            if rate != results[0, i]:
+                over = under = 0.0
+                for j in range(te.size):
+                    curve = _exp(-rate * te[j])
+                    over += signals[voxel, j] * curve
+                    under += curve * curve
+                s0 = over / under
+            maps[0, voxel], maps[1, voxel] = rate, s0
+            variance, freedom = results[2, i], max(int(results[4, i]) - 2, 0)
+            if variance < np.inf:
+                factor = misfit_factor(results[3, i], freedom, sigma, limits)
+                maps[2, voxel] = factor * sigma * np.sqrt(variance)

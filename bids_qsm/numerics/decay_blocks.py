@@ -25,42 +25,50 @@ _LAST_STEP = 0.03
 _FLOOR_ENDS = 7.0
 """Signal-to-noise ratio above which the noise floor's exponential is below 1e-6."""
 _SUMS = 10
-_STATE = _SUMS + 5
-"""Rows of the non-linear fit's block before those of the echoes, see ``nonlinear_voxels``."""
+"""Rows of the sums over echoes, see ``_look``."""
+_STATE = 5
+"""Rows of the non-linear fit's block, see ``nonlinear_voxels``."""
 
 
 @njit(cache=True)
 def _gather(echoes, left, signals, indices, te, changes, sliced, counts):  # type: ignore[no-untyped-def]
     """Put signals and coherence of the voxels ``indices`` into the rows of each echo."""
+    used = te.size
+    left[:] = 1.0
     for k in range(indices.size):
         voxel = indices[k]
-        used = coherence(changes[k, 0], changes[k, 1], changes[k, 2], te, sliced, left)
+        if changes.size > 0:
+            used = coherence(changes[k, 0], changes[k, 1], changes[k, 2], te, sliced, left)
         counts[k] = used
-        for j in range(te.size):
-            echoes[2 * j, k] = signals[voxel, j] if j < used else 0.0
-            echoes[2 * j + 1, k] = left[j] if j < used else 0.0
+        for j in range(used):
+            echoes[2 * j, k] = signals[voxel, j]
+            echoes[2 * j + 1, k] = left[j]
+        for j in range(used, te.size):
+            echoes[2 * j, k] = 0.0
+            echoes[2 * j + 1, k] = 0.0
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def loglinear_voxels(signals, indices, te, changes, sliced):  # type: ignore[no-untyped-def]
+def loglinear_voxels(signals, indices, te, changes, sliced, results):  # type: ignore[no-untyped-def]
     """Fit log-linearly, the second time with weights from the first fit's curve."""
     n, n_echoes = indices.size, te.size
-    results, counts = np.empty((4, n)), np.empty(n, np.int64)
     for chunk in prange((n + _CHUNK - 1) // _CHUNK):
-        echoes, left = np.empty((2 * n_echoes, _BLOCK)), np.empty(n_echoes)
+        echoes, left = np.empty((2 * n_echoes, _BLOCK), np.float32), np.empty(n_echoes)
         logs, weights = np.empty((n_echoes, _BLOCK)), np.empty((n_echoes, _BLOCK))
         sums, fits = np.empty((5, _BLOCK)), np.empty((4, _BLOCK))
         for first in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, n), _BLOCK):
             part, size = slice(first, min(first + _BLOCK, n)), min(_BLOCK, n - first)
-            _gather(echoes, left, signals, indices[part], te, changes[part], sliced, counts[part])
+            counts = results[4, part]
+            _gather(echoes, left, signals, indices[part], te, changes[part], sliced, counts)
             fits[:2], fits[2] = 0.0, np.inf
             _take_logarithms(echoes, logs, weights, size)
             _fit_lines(logs, weights, te, sums, fits, size)
             _weigh_by_curve(echoes, weights, te, fits, size)
             _fit_lines(logs, weights, te, sums, fits, size)
             _finish_lines(echoes, te, fits, size)
-            results[:, part] = fits[:, :size]
-    return results[0], results[1], results[2], results[3], counts
+            for row in range(4):
+                for k in range(size):
+                    results[row, first + k] = fits[row, k]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
@@ -70,7 +78,7 @@ def _take_logarithms(echoes, logs, weights, n):  # type: ignore[no-untyped-def]
     for j in range(logs.shape[0]):
         signal, left, log, weight = echoes[2 * j], echoes[2 * j + 1], logs[j], weights[j]
         for k in range(n):
-            value = signal[k] / scale[k]
+            value = np.float64(signal[k]) / scale[k]
             ratio = value / left[k] if value > 0.0 else 1.0
             log[k] = logarithm(ratio)
             weight[k] = value * value if value > 0.0 else 0.0
@@ -116,8 +124,9 @@ def _finish_lines(echoes, te, fits, n):  # type: ignore[no-untyped-def]
     rate, s0, variance, square = fits[0], fits[1], fits[2], fits[3]
     scale = echoes[0]
     for k in range(n):
-        s0[k] = scale[k] * exponential(s0[k])
-        variance[k] /= scale[k] * scale[k]
+        unit = np.float64(scale[k])
+        s0[k] = unit * exponential(s0[k])
+        variance[k] /= unit * unit
         square[k] = 0.0
     for j in range(te.size):
         signal, left = echoes[2 * j], echoes[2 * j + 1]
@@ -127,80 +136,82 @@ def _finish_lines(echoes, te, fits, n):  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def nonlinear_voxels(  # type: ignore[no-untyped-def]
-    signals, indices, te, changes, sliced, start_rate, start_s0, sigma, floor
-):
-    """Fit the expected magnitude by least squares (Levenberg-Marquardt).
+def nonlinear_voxels(signals, indices, te, changes, sliced, sigma, floor, results):  # type: ignore[no-untyped-def]
+    """Fit the expected magnitude by least squares (Levenberg-Marquardt), from ``results`` on.
 
     ``floor`` is the noise level in the expected magnitude, 0 for a plain exponential.  A step
     that is short beside what noise of ``sigma`` does is the last, without another look at the
     echoes.
 
-    The rows of a block: the ten sums of ``_look``, R2*, S0, the damping, the steps of R2* and of
-    S0, and the signal and the coherence of each echo.
+    The rows of a block: R2*, S0, the damping, the steps of R2* and of S0.
     """
     n, n_echoes = indices.size, te.size
-    results, counts = np.empty((4, n)), np.empty(n, np.int64)
     for chunk in prange((n + _CHUNK - 1) // _CHUNK):
-        block, left = np.empty((_STATE + 2 * n_echoes, _BLOCK)), np.empty(n_echoes)
-        looks, places = np.empty((_SUMS + 9, _BLOCK)), np.empty(_BLOCK, np.int64)
+        block, places = np.empty((_STATE, _BLOCK)), np.empty(_BLOCK, np.int64)
+        echoes, left = np.empty((2 * n_echoes, _BLOCK), np.float32), np.empty(n_echoes)
+        sums, looks = np.empty((_SUMS, _BLOCK)), np.empty((_SUMS, _BLOCK))
+        work = np.empty((9, _BLOCK))
+        work[7], work[8] = 1.0, 0.0
         for first in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, n), _BLOCK):
             part, size = slice(first, min(first + _BLOCK, n)), min(_BLOCK, n - first)
-            echoes = block[_STATE:]
-            _gather(echoes, left, signals, indices[part], te, changes[part], sliced, counts[part])
-            block[0], block[_SUMS + 3 : _STATE] = np.inf, 0.0
-            block[_SUMS + 2] = 1e-2  # the look at the start divides it by ten
-            block[_SUMS, :size], block[_SUMS + 1, :size] = start_rate[part], start_s0[part]
-            places[:size] = np.arange(first, first + size)
-            _fit_block(block, looks, te, sigma, floor, places, size, results)
-    return results[0], results[1], results[2], results[3], counts
+            counts = results[4, part]
+            _gather(echoes, left, signals, indices[part], te, changes[part], sliced, counts)
+            sums[0], block[3:] = np.inf, 0.0
+            block[2] = 1e-2  # the look at the start divides it by ten
+            for k in range(size):
+                block[0, k], block[1, k] = results[0, first + k], results[1, first + k]
+                places[k] = first + k
+            _fit_block(block, echoes, sums, looks, work, te, sigma, floor, places, size, results)
 
 
 @njit(cache=True, error_model="numpy")
-def _fit_block(block, looks, te, sigma, floor, places, n, results):  # type: ignore[no-untyped-def]
+def _fit_block(  # type: ignore[no-untyped-def]
+    block, echoes, sums, looks, work, te, sigma, floor, places, n, results
+):
     """Fit a block to the end; voxels that need more steps close ranks at its front."""
-    rate, s0, going = block[_SUMS], block[_SUMS + 1], looks[_SUMS]
+    rate, s0, going = block[0], block[1], work[0]
     for iteration in range(_MAX_ITERATIONS + 1):
-        _look(block, looks, te, floor, n)
-        _accept(block, looks, n)
+        _look(block, echoes, looks, work, te, floor, n)
+        _accept(block, sums, looks, n)
+        sums, looks = looks, sums
         if iteration < _MAX_ITERATIONS:
-            _step(block, going, sigma, n)
+            _step(block, sums, going, sigma, n)
         else:
             going[:n] = 0.0
         kept = 0
         for k in range(n):
             place = places[k]
             if going[k] > 0.0:
-                for row in range(block.shape[0]):
-                    block[row, kept] = block[row, k]
-                places[kept] = place
+                if kept < k:
+                    block[:, kept], sums[:, kept] = block[:, k], sums[:, k]
+                    echoes[:, kept], places[kept] = echoes[:, k], place
                 kept += 1
             else:
                 results[0, place], results[1, place] = rate[k], s0[k]
-                results[2, place] = _rate_variance(block, k)
-                results[3, place] = block[9, k]
+                results[2, place] = _rate_variance(sums, k)
+                results[3, place] = sums[9, k]
         n = kept
         if n == 0:
             break
 
 
 @njit(cache=True)
-def _look(block, looks, te, floor, n):  # type: ignore[no-untyped-def]
+def _look(block, echoes, looks, work, te, floor, n):  # type: ignore[no-untyped-def]
     """Sum over the echoes what a step needs, at the fitted values plus the last step.
 
     The rows of ``looks`` are these sums: the squared misfit; the normal matrix for (S0, R2*); the
     same weighted by how much less than sigma^2 the variance is in the noise; its right side; and
-    the squared distance from the curve without the noise floor.  Work arrays follow.
+    the squared distance from the curve without the noise floor.  Of the work arrays the last two
+    are all one and all nil.
     """
-    rate, s0, curve, mean = looks[_SUMS], looks[_SUMS + 1], looks[_SUMS + 2], looks[_SUMS + 3]
-    d0, d1, less = looks[_SUMS + 4], looks[_SUMS + 5], looks[_SUMS + 6]
-    one, nil = looks[_SUMS + 7], looks[_SUMS + 8]
-    looks[:_SUMS], one[:], nil[:] = 0.0, 1.0, 0.0
+    rate, s0, curve, mean = work[0], work[1], work[2], work[3]
+    d0, d1, less, one, nil = work[4], work[5], work[6], work[7], work[8]
+    looks[:] = 0.0
     for k in range(n):
-        rate[k] = block[_SUMS, k] + block[_SUMS + 3, k]
-        s0[k] = block[_SUMS + 1, k] + block[_SUMS + 4, k]
+        rate[k] = block[0, k] + block[3, k]
+        s0[k] = block[1, k] + block[4, k]
     for j in range(te.size):
-        signal, left = block[_STATE + 2 * j], block[_STATE + 2 * j + 1]
+        signal, left = echoes[2 * j], echoes[2 * j + 1]
         in_floor = _decay(left, rate, s0, te[j], _FLOOR_ENDS * floor, d0, curve, n)
         if in_floor:
             _fall_short(curve, floor, less, n)
@@ -269,28 +280,27 @@ def _add_matrix(weight, d0, d1, a00, a01, a11, n):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, fastmath={"contract"})
-def _accept(block, looks, n):  # type: ignore[no-untyped-def]
-    """Take the last step, with its sums, where it has not raised the squared misfit."""
-    better = looks[_SUMS]
+def _accept(block, sums, looks, n):  # type: ignore[no-untyped-def]
+    """Take the last step where it has not raised the squared misfit, else its sums back."""
+    rate, s0, damping, drate, ds0 = block[0], block[1], block[2], block[3], block[4]
+    before, now, n_worse = sums[0], looks[0], 0
     for k in range(n):
-        better[k] = 1.0 if looks[0, k] <= block[0, k] else 0.0
-    for row in range(_SUMS):
+        is_better = now[k] <= before[k]
+        rate[k] += drate[k] if is_better else 0.0
+        s0[k] += ds0[k] if is_better else 0.0
+        damping[k] *= 0.1 if is_better else 10.0
+        n_worse += 0 if is_better else 1
+    if n_worse > 0:
         for k in range(n):
-            block[row, k] = looks[row, k] if better[k] > 0.0 else block[row, k]
-    rate, s0, damping = block[_SUMS], block[_SUMS + 1], block[_SUMS + 2]
-    drate, ds0 = block[_SUMS + 3], block[_SUMS + 4]
-    for k in range(n):
-        rate[k] += drate[k] if better[k] > 0.0 else 0.0
-        s0[k] += ds0[k] if better[k] > 0.0 else 0.0
-        damping[k] *= 0.1 if better[k] > 0.0 else 10.0
+            if not now[k] <= before[k]:
+                looks[:, k] = sums[:, k]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
-def _step(block, going, sigma, n):  # type: ignore[no-untyped-def]
+def _step(block, sums, going, sigma, n):  # type: ignore[no-untyped-def]
     """Solve for the next step; take it at once where it is short, and end there."""
-    a00, a01, a11, b0, b1 = block[1], block[2], block[3], block[7], block[8]
-    rate, s0, damping = block[_SUMS], block[_SUMS + 1], block[_SUMS + 2]
-    drate, ds0 = block[_SUMS + 3], block[_SUMS + 4]
+    a00, a01, a11, b0, b1 = sums[1], sums[2], sums[3], sums[7], sums[8]
+    rate, s0, damping, drate, ds0 = block[0], block[1], block[2], block[3], block[4]
     shortest = (_LAST_STEP * sigma) ** 2
     for k in range(n):
         more = 1.0 + damping[k]
@@ -309,10 +319,10 @@ def _step(block, going, sigma, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _rate_variance(block, k):  # type: ignore[no-untyped-def]
+def _rate_variance(sums, k):  # type: ignore[no-untyped-def]
     """Return the variance of R2* by the normal matrix; the echoes' own variances differ."""
-    a00, a01, a11 = block[1, k], block[2, k], block[3, k]
-    less00, less01, less11 = block[4, k], block[5, k], block[6, k]
+    a00, a01, a11 = sums[1, k], sums[2, k], sums[3, k]
+    less00, less01, less11 = sums[4, k], sums[5, k], sums[6, k]
     determinant = a00 * a11 - a01 * a01
     if not determinant > 0.0:
         return np.inf

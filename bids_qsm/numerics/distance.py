@@ -37,6 +37,76 @@ def distance_mm(mask: Bool, voxel_mm: tuple[float, ...] | list[float]) -> Float6
     return np.sqrt(squared, out=squared)
 
 
+def deeper_than(mask: Bool, voxel_mm: tuple[float, float, float], depth_mm: float) -> Bool:
+    """Return the voxels of a mask whose distance to the nearest voxel outside is above a depth.
+
+    They are those of :func:`distance_mm`; only what is as near as that is looked at.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (x, y, z)
+    voxel_mm : tuple of float
+    depth_mm : float
+
+    Returns
+    -------
+    ndarray of bool, shape (x, y, z)
+        Memory: one volume of float64 besides.
+    """
+    squared = np.empty(mask.shape)
+    size_mm = np.asarray(voxel_mm, np.float64)
+    _near_in_planes(np.ascontiguousarray(mask), size_mm, depth_mm, squared)
+    found: Bool = _far_across_planes(squared, size_mm[0], depth_mm)
+    return found
+
+
+@njit(cache=True)
+def _least_along(values, voxel_mm, depth_mm, least):  # type: ignore[no-untyped-def]
+    """Set ``least[i]`` to the least of ``values[j] + ((i - j) * voxel_mm) ** 2``, j within depth.
+
+    Both have lines as rows, shape (n, z), which are taken side by side.
+    """
+    n, nz = values.shape
+    reach = int(depth_mm / voxel_mm) + 1
+    for i in range(n):
+        row = least[i]
+        row[:] = values[i]
+        for j in range(max(0, i - reach), min(n, i + reach + 1)):
+            more, other = ((i - j) * voxel_mm) ** 2, values[j]
+            for z in range(nz):
+                square = other[z] + more
+                row[z] = square if square < row[z] else row[z]
+
+
+@njit(parallel=True, cache=True)
+def _near_in_planes(mask, voxel_mm, depth_mm, squared):  # type: ignore[no-untyped-def]
+    """Set the squared distance to what is outside in the same plane, where it is near."""
+    nx, ny, nz = mask.shape
+    for x in prange(nx):
+        lines = np.empty((ny, nz))
+        for y in range(ny):
+            for z in range(nz):
+                lines[y, z] = mask[x, y, z]
+            _along_line(lines[y], voxel_mm[2])
+        _least_along(lines, voxel_mm[1], depth_mm, squared[x])
+
+
+@njit(parallel=True, cache=True)
+def _far_across_planes(squared, voxel_mm, depth_mm):  # type: ignore[no-untyped-def]
+    """Return what is further than the depth from all outside, also of other planes."""
+    nx, ny, nz = squared.shape
+    found = np.empty(squared.shape, np.bool_)
+    for y in prange(ny):
+        lines, least = np.empty((nx, nz)), np.empty((nx, nz))
+        for x in range(nx):
+            lines[x] = squared[x, y]
+        _least_along(lines, voxel_mm, depth_mm, least)
+        for x in range(nx):
+            for z in range(nz):
+                found[x, y, z] = np.sqrt(least[x, z]) > depth_mm
+    return found
+
+
 @njit(cache=True)
 def _along_line(squared, voxel_mm):  # type: ignore[no-untyped-def]
     """Set the distances from voxels to nothing, in units of the voxel, to their squares in mm2."""

@@ -21,8 +21,11 @@ from bids_qsm.numerics.noise import (
 from bids_qsm.numerics.smoothing import smooth_phase
 
 OFFSETS = ("smooth", "free", "zero")
-_MAX_ITERATIONS = 12
 Float64 = NDArray[np.float64]
+_CHUNK = 4096
+"""Voxels whose values are written together."""
+_MAX_LOOKS = 13
+"""At the echoes' residuals, one before each step and one after the last."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def nonlinear(
     ----------
     Liu et al. 2013, 10.1002/mrm.24272.
     """
-    return _fit(unwrapped, magnitude, te_s, mask, geometry, offset, smoothing_mm, _MAX_ITERATIONS)
+    return _fit(unwrapped, magnitude, te_s, mask, geometry, offset, smoothing_mm, _MAX_LOOKS)
 
 
 def linear(
@@ -128,7 +131,7 @@ def linear(
 
     Parameters, noise and errors are those of :func:`nonlinear`.
     """
-    return _fit(unwrapped, magnitude, te_s, mask, geometry, offset, smoothing_mm, 0)
+    return _fit(unwrapped, magnitude, te_s, mask, geometry, offset, smoothing_mm, 1)
 
 
 def weighted_average(
@@ -146,11 +149,13 @@ def weighted_average(
     ----------
     Robinson et al. 2017, 10.1002/nbm.3601.
     """
-    known = _usable(unwrapped, magnitude, te_s, mask, geometry)
+    _check(unwrapped, magnitude, te_s, mask, geometry)
     radians_per_hz = 2 * np.pi * np.asarray(te_s, np.float64)
-    data = _listed(unwrapped, magnitude, known)
-    voxels = _Voxels(*_average_voxels(*data, radians_per_hz))
-    return _as_maps(voxels, magnitude, known, data[-1], len(te_s) - 1)
+    data = _listed(unwrapped, magnitude, mask)
+    results = np.zeros((6, data[-1].size))
+    _average_voxels(*data, radians_per_hz, results)
+    known, indices, voxels = _with_signal(mask, data[-1], results)
+    return _as_maps(voxels, magnitude, known, indices, len(te_s) - 1)
 
 
 METHODS = {"nonlinear": nonlinear, "linear": linear, "weighted-average": weighted_average}
@@ -164,34 +169,41 @@ def _fit(
     geometry: Geometry,
     offset: str,
     smoothing_mm: float,
-    iterations: int,
+    looks: int,
 ) -> FieldFit:
     if offset not in OFFSETS:
         raise ValueError(f"offset must be one of {', '.join(OFFSETS)}, got {offset!r}.")
-    known = _usable(unwrapped, magnitude, te_s, mask, geometry)
+    _check(unwrapped, magnitude, te_s, mask, geometry)
     if len(te_s) < 3:
         offset = "zero"
-    n_echoes = len(te_s)
-    data = _listed(unwrapped, magnitude, known)
+    phase, signal, indices = _listed(unwrapped, magnitude, mask)
     radians_per_hz = 2 * np.pi * np.asarray(te_s, np.float64)
-    phase0: NDArray[np.floating] = np.zeros(data[-1].size)
-    voxels = _Voxels(*fit_voxels(*data, radians_per_hz, phase0, offset != "zero", iterations))
+    phase0: NDArray[np.floating] = np.zeros(indices.size)
+    results = np.empty((6, indices.size))
+    # a straight line's offset needs no look at what it leaves
+    first_looks = 0 if offset == "smooth" and looks == 1 else looks
+    free = offset != "zero"
+    fit_voxels(phase, signal, indices, radians_per_hz, phase0, free, first_looks, results)
+    known, indices, voxels = _with_signal(mask, indices, results)
     if offset == "smooth":
         phase0 = smooth_phase(
             voxels.phase0_rad, voxels.phase0_information, known, geometry, smoothing_mm
         )
-        voxels = _Voxels(*fit_voxels(*data, radians_per_hz, phase0, False, iterations))
-    return _as_maps(voxels, magnitude, known, data[-1], n_echoes - (2 if offset == "free" else 1))
+        if indices.size < results.shape[1]:
+            results = np.empty((6, indices.size))
+        fit_voxels(phase, signal, indices, radians_per_hz, phase0, False, looks, results)
+        voxels = _Voxels(*results)
+    freedom = len(te_s) - (2 if offset == "free" else 1)
+    return _as_maps(voxels, magnitude, known, indices, freedom)
 
 
-def _usable(
+def _check(
     unwrapped: Float32,
     magnitude: Float32,
     te_s: Sequence[float],
     mask: Bool,
     geometry: Geometry,
-) -> Bool:
-    """Return the voxels of the mask in which all values are finite and some echo has a signal."""
+) -> None:
     expected = (*geometry.shape, len(te_s))
     if unwrapped.shape != expected or magnitude.shape != expected or mask.shape != geometry.shape:
         raise ValueError(
@@ -200,58 +212,53 @@ def _usable(
         )
     if min(te_s) <= 0 or len(set(te_s)) < len(te_s):
         raise ValueError(f"echo times must be positive and differ, got {tuple(te_s)} s.")
-    phase, signal = (array.reshape(-1, len(te_s)) for array in (unwrapped, magnitude))
-    known: Bool = _with_signal(phase, signal, np.ascontiguousarray(mask).reshape(-1))
-    return known.reshape(mask.shape)
 
 
 def _listed(
-    unwrapped: Float32, magnitude: Float32, known: Bool
+    unwrapped: Float32, magnitude: Float32, mask: Bool
 ) -> tuple[Float32, Float32, NDArray[np.int64]]:
     """Return phase and magnitude of shape (voxel, echo), and the flat indices of the voxels."""
     n_echoes = magnitude.shape[-1]
     return (
         unwrapped.reshape(-1, n_echoes),
         magnitude.reshape(-1, n_echoes),
-        np.flatnonzero(known),
+        np.flatnonzero(mask),
     )
 
 
-@njit(parallel=True, cache=True)
-def _with_signal(phase, magnitude, mask):  # type: ignore[no-untyped-def]
-    known = np.zeros(mask.size, np.bool_)
-    for i in prange(mask.size):
-        if mask[i]:
-            finite, signal = True, False
-            for j in range(phase.shape[1]):
-                m = magnitude[i, j]
-                finite &= np.isfinite(phase[i, j]) and np.isfinite(m)
-                signal |= m > 0
-            known[i] = finite and signal
-    return known
+def _with_signal(
+    mask: Bool, indices: NDArray[np.int64], results: Float64
+) -> tuple[Bool, NDArray[np.int64], _Voxels]:
+    """Leave out the voxels without energy: no echo has a signal there, or a value is not finite."""
+    usable = results[5] > 0
+    if usable.all():
+        return mask, indices, _Voxels(*results)
+    known = np.zeros(mask.shape, np.bool_)
+    known.reshape(-1)[indices] = usable
+    return known, indices[usable], _Voxels(*results[:, usable])
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def _average_voxels(phase, magnitude, indices, radians_per_hz):  # type: ignore[no-untyped-def]
-    n_echoes, n = radians_per_hz.size, indices.size
-    field, information = np.zeros(n), np.zeros(n)
-    squares, energy = np.zeros(n), np.zeros(n)
-    for i in prange(n):
+def _average_voxels(phase, magnitude, indices, radians_per_hz, results):  # type: ignore[no-untyped-def]
+    """Set field, information, squared residual and energy: rows as in ``fit_voxels``."""
+    n_echoes = radians_per_hz.size
+    for i in prange(indices.size):
         p, m = phase[indices[i]], magnitude[indices[i]]
-        total = rising = 0.0
+        total = rising = energy = square = 0.0
         for j in range(n_echoes):
             total += np.float64(m[j]) * radians_per_hz[j]
             rising += np.float64(m[j]) * p[j]
-        field[i] = rising / total
-        # each echo adds the variance sigma^2 to the numerator
-        information[i] = total**2 / n_echoes
+        field = rising / total
+        if not np.isfinite(field):
+            continue
         for j in range(n_echoes):
             weight = np.float64(m[j]) ** 2
-            _, versine = sine_and_versine(p[j] - field[i] * radians_per_hz[j])
-            squares[i] += 2.0 * weight * versine
-            energy[i] += weight
-    nil = np.zeros(n)
-    return field, nil, information, nil, squares, energy
+            _, versine = sine_and_versine(p[j] - field * radians_per_hz[j])
+            square += 2.0 * weight * versine
+            energy += weight
+        # each echo adds the variance sigma^2 to the numerator
+        results[0, i], results[2, i] = field, total**2 / n_echoes
+        results[4, i], results[5, i] = square, energy
 
 
 def _as_maps(
@@ -266,13 +273,16 @@ def _as_maps(
         sigma = sigma_from_residuals(voxels.squares, freedom)
     else:
         sigma = sigma_from_details(magnitude[..., 0], known)
-    field_hz, phase0_rad, residual = (np.zeros(known.size, np.float32) for _ in range(3))
-    noise_hz = np.full(known.size, np.inf, np.float32)
-    maps = field_hz, noise_hz, phase0_rad, residual
+    fit = FieldFit(*(np.empty(known.shape, np.float32) for _ in range(4)))
+    maps = (
+        fit.field_hz.reshape(-1),
+        fit.noise_hz.reshape(-1),
+        fit.phase0_rad.reshape(-1),
+        fit.residual.reshape(-1),
+    )
     values = voxels.field_hz, voxels.information, voxels.phase0_rad, voxels.squares, voxels.energy
-    limits = misfit_limits(freedom, sigma)
-    _write_maps(*maps, indices, *values, freedom, sigma, limits)
-    return FieldFit(*(one.reshape(known.shape) for one in maps))
+    _write_maps(*maps, indices, *values, freedom, sigma, misfit_limits(freedom, sigma))
+    return fit
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -280,10 +290,19 @@ def _write_maps(  # type: ignore[no-untyped-def]
     field_hz, noise_hz, phase0_rad, residual,
     indices, field, information, phase0, squares, energy, freedom, sigma, limits,
 ):  # fmt: skip
-    for i in prange(indices.size):
-        voxel = indices[i]
-        field_hz[voxel], phase0_rad[voxel] = field[i], phase0[i]
-        residual[voxel] = np.sqrt(squares[i] / energy[i])
-        if information[i] > 0:
-            factor = misfit_factor(squares[i], freedom, sigma, limits)
-            noise_hz[voxel] = factor * sigma / np.sqrt(information[i])
+    """Set the maps: what is not among ``indices``, which rise, is unknown."""
+    n = indices.size
+    n_chunks = max((n + _CHUNK - 1) // _CHUNK, 1)
+    for chunk in prange(n_chunks):
+        first, last = chunk * _CHUNK, min((chunk + 1) * _CHUNK, n)
+        start = indices[first] if chunk > 0 else 0
+        stop = indices[last] if chunk < n_chunks - 1 else field_hz.size
+        field_hz[start:stop], phase0_rad[start:stop], residual[start:stop] = 0, 0, 0
+        noise_hz[start:stop] = np.inf
+        for i in range(first, last):
+            voxel = indices[i]
+            field_hz[voxel], phase0_rad[voxel] = field[i], phase0[i]
+            residual[voxel] = np.sqrt(squares[i] / energy[i])
+            if information[i] > 0:
+                factor = misfit_factor(squares[i], freedom, sigma, limits)
+                noise_hz[voxel] = factor * sigma / np.sqrt(information[i])

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 from numba import njit
 
 from bids_qsm.numerics.geometry import Float32
 
+_PLANES = 8
+"""Across the first axis, that a thread takes at a time."""
 _TILE = 16
 """Voxels along x that are copied together: a line of the cache of the file's order."""
 
@@ -30,3 +35,23 @@ def copy_volume(volume: Float32, stored: Float32) -> None:
             for z in range(n_z):
                 for x in range(first, min(n_x, first + _TILE)):
                     stored[x, y, z] = volume[x, y, z]
+
+
+def root_sum_of_squares(echoes: Float32, threads: int) -> Float32:
+    """Return the magnitude of all echoes together, shape (x, y, z).
+
+    Parameters
+    ----------
+    echoes : ndarray of float32, shape (x, y, z, echo)
+    threads : int
+    """
+    combined = np.empty(echoes.shape[:3], np.float32)
+
+    def combine(planes: slice) -> None:
+        own = combined[planes]
+        np.einsum("...e,...e->...", echoes[planes], echoes[planes], out=own)
+        np.sqrt(own, out=own)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(combine, (slice(i, i + _PLANES) for i in range(0, len(echoes), _PLANES))))
+    return combined

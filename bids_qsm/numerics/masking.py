@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from bids_qsm.numerics.distance import distance_mm
+from bids_qsm.numerics.distance import deeper_than, distance_mm
 from bids_qsm.numerics.geometry import Bool, Float32, Geometry, bounding_box, place
+from bids_qsm.numerics.pieces import filled, largest_piece
+from bids_qsm.numerics.quantiles import median, percentiles
 from bids_qsm.numerics.surface import Drive, grow, inside_of
 
 _WORKING_MM = 3.0
@@ -35,7 +37,7 @@ def magnitude_mask(magnitude: Float32) -> Bool:
     Otsu 1979, 10.1109/TSMC.1979.4310076.
     """
     root = np.sqrt(np.maximum(np.nan_to_num(magnitude, posinf=0.0), 0.0))
-    return _largest_component(_filled_in_planes(root > _otsu(root)))
+    return largest_piece(_filled_in_planes(root > _otsu(root)))
 
 
 def _otsu(values: Float32) -> float:
@@ -83,15 +85,16 @@ def brain_mask(
         volume = np.nan_to_num(volume, posinf=0.0, neginf=0.0)
     if contrast == "t1w":  # dark sulci are not an edge
         volume = ndimage.gaussian_filter(volume, [0.7 / v for v in voxel_mm])
-    least, most = np.percentile(volume, (2, 98))
+    least, most = percentiles(volume, (2, 98))
     threshold = least + 0.1 * (most - least)
     head = volume > threshold
     if not head.any():
         raise ValueError("No brain was found in the magnitude: it has no signal; give a mask.")
     centre_mm, radius_mm = _middle_of_head(head, voxel_mm)
-    median = float(np.median(volume[_ball(volume.shape, voxel_mm, centre_mm, radius_mm) & head]))
+    box, ball = _ball(volume.shape, voxel_mm, centre_mm, radius_mm)
+    typical = median(volume[box][ball & head[box]])
     fraction, reach_mm = (0.5, 20) if contrast == "gre" else (0.42, 12)
-    drive = Drive(float(least), float(threshold), median, fraction, reach_mm)
+    drive = Drive(least, threshold, typical, fraction, reach_mm)
     surface = grow(volume, voxel_mm, centre_mm, 0.8 * radius_mm, drive)
     inside = inside_of(surface, volume.shape, voxel_mm)
     if inside.sum() < 0.02 * head.sum():
@@ -107,8 +110,8 @@ def _middle_of_head(
     first = [(n - 1) % s // 2 for n, s in zip(head.shape, strides, strict=True)]
     coarse = head[tuple(slice(f, None, s) for f, s in zip(first, strides, strict=True))]
     coarse_mm = [s * v for s, v in zip(strides, voxel_mm, strict=True)]
-    depth = _depth_mm(_filled(coarse), coarse_mm)
-    middle = np.argwhere(_largest_component(depth > 0.9 * depth.max())).mean(axis=0)
+    depth = distance_mm(np.pad(filled(coarse), 1), coarse_mm)[1:-1, 1:-1, 1:-1]
+    middle = np.argwhere(largest_piece(depth > 0.9 * depth.max())).mean(axis=0)
     return (middle * strides + first) * np.array(voxel_mm), float(depth.max())
 
 
@@ -117,10 +120,16 @@ def _ball(
     voxel_mm: tuple[float, float, float],
     centre_mm: NDArray[np.float64],
     radius_mm: float,
-) -> Bool:
-    axes = np.ogrid[tuple(slice(n) for n in shape)]
+) -> tuple[tuple[slice, ...], Bool]:
+    """Return the middle of a sphere, with the box in which it lies."""
+    reach_mm = 0.6 * radius_mm
+    box = tuple(
+        slice(max(0, int((c - reach_mm) / v)), min(n, int((c + reach_mm) / v) + 2))
+        for n, v, c in zip(shape, voxel_mm, centre_mm, strict=True)
+    )
+    axes = np.ogrid[box]
     squared = sum((axis * v - c) ** 2 for axis, v, c in zip(axes, voxel_mm, centre_mm, strict=True))
-    return np.asarray(squared <= (0.6 * radius_mm) ** 2)
+    return box, np.asarray(squared <= reach_mm**2)
 
 
 def _trimmed(
@@ -128,13 +137,14 @@ def _trimmed(
 ) -> Bool:
     """Take dark voxels at the rim, and what only a thin bridge holds, off the mask."""
     box = bounding_box(inside)
-    tissue = inside[box] & (volume[box] > dark * np.median(volume[inside]))
-    tissue = _filled(_largest_component(tissue))
-    core = _largest_component(_depth_mm(tissue, voxel_mm) > _OPENING_MM)
+    inner = inside[box]
+    tissue = inner & (volume[box] > dark * np.float32(median(volume[box][inner])))
+    tissue = filled(largest_piece(tissue))
+    core = largest_piece(_deep(tissue, voxel_mm, _OPENING_MM))
     if not core.any():
         core = tissue
-    near = distance_mm(~core, voxel_mm) <= _OPENING_MM
-    return place(_filled(tissue & near), box, inside.shape)
+    near = ~deeper_than(~core, voxel_mm, _OPENING_MM)
+    return place(filled(tissue & near), box, inside.shape)
 
 
 def brain(brain: Bool, quality: Float32, magnitude: Float32, geometry: Geometry) -> Bool:
@@ -142,7 +152,7 @@ def brain(brain: Bool, quality: Float32, magnitude: Float32, geometry: Geometry)
 
     Parameters are those of :func:`brain_and_quality`.
     """
-    return _filled(_largest_component(brain))
+    return filled(largest_piece(brain))
 
 
 def quality(
@@ -159,7 +169,7 @@ def quality(
     Parameters are those of :func:`brain_and_quality`.
     """
     reliable = _smoothed(quality > threshold, geometry, smoothing_mm)
-    return _filled(_largest_component(reliable & magnitude_mask(magnitude)))
+    return filled(largest_piece(reliable & magnitude_mask(magnitude)))
 
 
 def brain_and_quality(
@@ -211,9 +221,9 @@ def brain_and_quality(
     box = (x, y, z)
     inside = brain[box]
     reliable = _smoothed((quality[box] > threshold) & inside, geometry, smoothing_mm)
-    deep = _depth_mm(inside, geometry.voxel_mm) > edge_mm
+    deep = _deep(inside, geometry.voxel_mm, edge_mm)
     kept = inside & (reliable | deep)
-    return place(_filled(_largest_component(kept)), box, brain.shape)
+    return place(filled(largest_piece(kept)), box, brain.shape)
 
 
 METHODS = {"brain-and-quality": brain_and_quality, "brain": brain, "quality": quality}
@@ -226,25 +236,9 @@ def _smoothed(mask: Bool, geometry: Geometry, sigma_mm: float) -> Bool:
     return ndimage.gaussian_filter(values, sigma, mode="nearest", truncate=_REACH) > 0.5
 
 
-def _depth_mm(mask: Bool, voxel_mm: tuple[float, ...] | list[float]) -> NDArray[np.float64]:
-    """Return the distance of each voxel to the outside; the volume's end is outside."""
-    return distance_mm(np.pad(mask, 1), voxel_mm)[1:-1, 1:-1, 1:-1]
-
-
-def _largest_component(mask: Bool) -> Bool:
-    """Return the largest piece (voxels that share a face); of equals the first."""
-    labels, n = ndimage.label(mask)
-    if n < 2:
-        return mask
-    sizes = np.bincount(labels.reshape(-1))
-    sizes[0] = 0
-    return np.asarray(labels == sizes.argmax())
-
-
-def _filled(mask: Bool) -> Bool:
-    """Fill what is enclosed: all but what is connected to the volume's end."""
-    around, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
-    return np.asarray((around != around[0, 0, 0])[1:-1, 1:-1, 1:-1])
+def _deep(mask: Bool, voxel_mm: tuple[float, float, float], depth_mm: float) -> Bool:
+    """Return the voxels further from the outside than a depth; the volume's end is outside."""
+    return deeper_than(np.pad(mask, 1), voxel_mm, depth_mm)[1:-1, 1:-1, 1:-1]
 
 
 def _filled_in_planes(mask: Bool) -> Bool:

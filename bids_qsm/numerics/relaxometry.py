@@ -52,17 +52,6 @@ class _Data:
         return self.signals, self.indices, self.te, self.changes_hz, self.sliced
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """What a kernel gives for each voxel; the variance of the rate is that at unit noise."""
-
-    rate_per_s: Float64
-    s0: Float64
-    variance: Float64
-    squares: Float64
-    counts: NDArray[np.int64]
-
-
 def t2star_s(r2star_per_s: Float32) -> Float32:
     """Return T2* = 1/R2* in seconds, 0 where R2* is 0."""
     t2star = np.zeros(r2star_per_s.shape, np.float32)
@@ -134,11 +123,10 @@ def nonlinear(
     10.1002/mrm.23074.
     """
     data = _usable(magnitude, te_s, mask, field_hz if gradient_correction else None, sliced)
-    start = _Fit(*loglinear_voxels(*data.arguments))
-    sigma = _noise_level(data, start, magnitude)
-    floor = sigma if noise_floor else 0.0
-    fit = nonlinear_voxels(*data.arguments, start.rate_per_s, start.s0, sigma, floor)
-    return _as_maps(data, _Fit(*fit), sigma, max_r2star_per_s)
+    results = _fit_lines(data)
+    sigma = _noise_level(data, results, magnitude)
+    nonlinear_voxels(*data.arguments, sigma, sigma if noise_floor else 0.0, results)
+    return _as_maps(data, results, sigma, max_r2star_per_s)
 
 
 def loglinear(
@@ -160,8 +148,8 @@ def loglinear(
     Parameters are those of :func:`nonlinear`.
     """
     data = _usable(magnitude, te_s, mask, field_hz if gradient_correction else None, sliced)
-    fit = _Fit(*loglinear_voxels(*data.arguments))
-    return _as_maps(data, fit, _noise_level(data, fit, magnitude), max_r2star_per_s)
+    results = _fit_lines(data)
+    return _as_maps(data, results, _noise_level(data, results, magnitude), max_r2star_per_s)
 
 
 def arlo(
@@ -188,13 +176,12 @@ def arlo(
     Pei et al. 2015, 10.1002/mrm.25137.
     """
     data = _usable(magnitude, te_s, mask, field_hz if gradient_correction else None, sliced)
-    fit = _Fit(*loglinear_voxels(*data.arguments))
-    sigma = _noise_level(data, fit, magnitude)
+    results = _fit_lines(data)
+    sigma = _noise_level(data, results, magnitude)
     if len(te_s) > 2:
         floor = sigma if noise_floor else 0.0
-        start = fit.rate_per_s, fit.s0, fit.variance
-        fit = _Fit(*arlo_voxels(*data.arguments, _parabola_weights(te_s), floor, *start))
-    return _as_maps(data, fit, sigma, max_r2star_per_s)
+        arlo_voxels(*data.arguments, _parabola_weights(te_s), floor, results)
+    return _as_maps(data, results, sigma, max_r2star_per_s)
 
 
 METHODS = {"nonlinear": nonlinear, "loglinear": loglinear, "arlo": arlo}
@@ -220,20 +207,28 @@ def _usable(
     if field_hz is not None and field_hz.shape != mask.shape:
         raise ValueError(f"the field {field_hz.shape} must fit the mask {mask.shape}.")
     signals, te = magnitude.reshape(-1, len(te_s)), np.asarray(te_s, np.float64)
-    known = usable_voxels(signals, np.ascontiguousarray(mask).reshape(-1)).reshape(mask.shape)
-    indices = np.flatnonzero(known)
-    if field_hz is None:
-        changes_hz = np.zeros((indices.size, 3), np.float32)
-    else:
+    flat, indices = usable_voxels(signals, np.ascontiguousarray(mask).reshape(-1))
+    known = flat.reshape(mask.shape)
+    changes_hz = np.empty((0, 3), np.float32)
+    if field_hz is not None:
         changes_hz = field_changes(field_hz, known & np.isfinite(field_hz), indices)
     return _Data(signals, indices, te, changes_hz, sliced, known)
 
 
-def _noise_level(data: _Data, fit: _Fit, magnitude: Float32) -> float:
-    if data.te.size > 2:
-        complete = fit.counts == data.te.size
-        return sigma_from_residuals(fit.squares[complete], data.te.size - 2)
-    return sigma_from_details(magnitude[..., -1], data.known)
+def _fit_lines(data: _Data) -> Float32:
+    """Return the log-linear fit, rows as in ``decay.py``."""
+    results = np.empty((5, data.indices.size), np.float32)
+    loglinear_voxels(*data.arguments, results)
+    return results
+
+
+def _noise_level(data: _Data, results: Float32, magnitude: Float32) -> float:
+    if data.te.size == 2:
+        return sigma_from_details(magnitude[..., -1], data.known)
+    squares, complete = results[3], results[4] == data.te.size
+    if not complete.all():
+        squares = squares[complete]
+    return sigma_from_residuals(squares, data.te.size - 2)
 
 
 def _parabola_weights(te_s: Sequence[float]) -> Float64:
@@ -245,10 +240,9 @@ def _parabola_weights(te_s: Sequence[float]) -> Float64:
     ).reshape(-1, 1)
 
 
-def _as_maps(data: _Data, fit: _Fit, sigma: float, max_r2star_per_s: float) -> Relaxation:
-    maps = np.zeros((3, data.known.size), np.float32)
-    maps[2] = np.inf
+def _as_maps(data: _Data, results: Float32, sigma: float, max_r2star_per_s: float) -> Relaxation:
+    maps = np.empty((3, data.known.size), np.float32)
     limits = misfit_limits(data.te.size - 2, sigma)
-    values = fit.rate_per_s, fit.s0, fit.variance, fit.squares, fit.counts
-    write_maps(maps, data.signals, data.indices, data.te, *values, sigma, limits, max_r2star_per_s)
+    fitted = data.signals, data.indices, data.te, results
+    write_maps(maps, *fitted, sigma, limits, max_r2star_per_s)
     return Relaxation(*maps.reshape(3, *data.known.shape))

@@ -98,8 +98,11 @@ def _blurred_phasors(
     def blur(maps: Float32) -> Float32:
         shape = maps.shape
         for axis, kernel in enumerate(kernels, 1):
-            folded = maps.reshape(math.prod(shape[:axis]), shape[axis], -1)
-            maps = _convolved(folded, kernel).reshape(shape)
+            if axis < 3:
+                folded = maps.reshape(math.prod(shape[:axis]), shape[axis], -1)
+                maps = _convolved(folded, kernel).reshape(shape)
+            else:
+                maps = _convolved_lines(maps.reshape(-1, shape[3]), kernel).reshape(shape)
         return maps
 
     strength = np.hypot(*sums)
@@ -122,6 +125,21 @@ def _convolved(maps: Float32, kernel: Float32) -> Float32:
             factor, row = kernel[j - place + reach], maps[outer, j]
             for k in range(row.size):
                 into[k] += factor * row[k]
+    return result
+
+
+@njit(parallel=True, cache=True)
+def _convolved_lines(lines: Float32, kernel: Float32) -> Float32:
+    """Return lines of shape (a, n) convolved along n; beyond their ends they count as zero."""
+    n_lines, n = lines.shape
+    reach = kernel.size // 2
+    result = np.zeros_like(lines)
+    for i in prange(n_lines):
+        into, line = result[i], lines[i]
+        for j in range(-reach, reach + 1):
+            factor = kernel[j + reach]
+            for k in range(max(0, -j), min(n, n - j)):
+                into[k] += factor * line[k + j]
     return result
 
 

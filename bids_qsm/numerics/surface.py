@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from bids_qsm.numerics.geometry import Bool, Float32
+from bids_qsm.numerics.pieces import filled
 
 Float64 = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -283,8 +283,7 @@ def inside_of(
     margin = [int(np.ceil(_MARGIN_MM / v)) + 2 for v in voxel_mm]
     drawn = np.zeros([n + 2 * m for n, m in zip(shape, margin, strict=True)], np.bool_)
     _draw(drawn, surface.vertices / np.array(voxel_mm) + np.array(margin), surface.faces)
-    outside, _ = ndimage.label(~drawn)
-    inside = (outside != outside[0, 0, 0]) & ~drawn
+    inside = filled(drawn) & ~drawn
     return inside[tuple(slice(m, m + n) for n, m in zip(shape, margin, strict=True))]
 
 

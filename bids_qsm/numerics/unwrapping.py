@@ -41,7 +41,7 @@ def romeo(
     Parameters
     ----------
     phase : ndarray of float32, shape (x, y, z, echo)
-        Wrapped, in radians.
+        Wrapped, in radians; overwritten with the result unless ``each_echo`` is set.
     magnitude : ndarray of float32, shape (x, y, z, echo)
         In any unit.
     te_s : sequence of float
@@ -77,11 +77,11 @@ def romeo(
     inside = np.ascontiguousarray(mask[box])
     order = _echo_order(te_s)
     template = _unwrap_echo(phase[box], magnitude[box], times, order[0], inside)
-    unwrapped = np.zeros(phase.shape, np.float32)
-    unwrap_in_time(
-        template, phase[box], magnitude[box], times, np.array(order), inside, unwrapped[box]
-    )
-    return unwrapped
+    corner = (box[0].start, box[1].start, box[2].start)
+    # in place: a new array would take longer to get than to fill
+    everywhere = np.ascontiguousarray(mask)
+    unwrap_in_time(template, corner, phase, magnitude, times, np.array(order), everywhere)
+    return phase
 
 
 def laplacian(

@@ -74,26 +74,28 @@ def predict_phase(
 @njit(parallel=True, cache=True)
 def unwrap_in_time(
     template: Float32,
+    corner: tuple[int, int, int],
     phase: Float32,
     magnitude: Float32,
     te_s: NDArray[np.float64],
     order: NDArray[np.int64],
     mask: Bool,
-    unwrapped: Float32,
 ) -> None:
     """Set each echo to the turns nearest to what :func:`predict_phase` makes of those before it.
 
     Parameters
     ----------
-    template : ndarray of float32, shape (x, y, z)
-        The first echo in ``order``, unwrapped.
-    phase, magnitude : ndarray of float32, shape (x, y, z, echo)
+    template : ndarray of float32, shape (a, b, c)
+        The first echo in ``order``, unwrapped, in a box that holds the mask.
+    corner : tuple of int
+        The box's first voxel.
+    phase : ndarray of float32, shape (x, y, z, echo)
+        Wrapped; the unwrapped phase takes its place in the mask, zero outside.
+    magnitude : ndarray of float32, shape (x, y, z, echo)
     te_s : ndarray of float64, shape (echo,)
     order : ndarray of int64, shape (echo,)
         That in which the echoes are unwrapped.
     mask : ndarray of bool, shape (x, y, z)
-    unwrapped : ndarray of float32, shape (x, y, z, echo)
-        Is set in the mask.
     """
     nx, ny, nz = mask.shape
     turn = np.float32(_TURN)
@@ -101,11 +103,13 @@ def unwrap_in_time(
         for y in range(ny):
             for z in range(nz):
                 if not mask[x, y, z]:
+                    for k in range(order.size):
+                        phase[x, y, z, k] = 0
                     continue
                 brightest = _DARK
                 for k in range(order.size):
                     brightest = max(brightest, magnitude[x, y, z, k])
-                value = template[x, y, z]
+                value = template[x - corner[0], y - corner[1], z - corner[2]]
                 phase_sum, te_sum = 0.0, 0.0
                 for i in range(order.size):
                     k = order[i]
@@ -113,7 +117,7 @@ def unwrap_in_time(
                         own = phase[x, y, z, k]
                         predicted = np.float32(te_s[k] * phase_sum / te_sum)
                         value = own + turn * np.rint((predicted - own) / turn)
-                    unwrapped[x, y, z, k] = value
+                    phase[x, y, z, k] = value
                     weight = _line_weight(te_s[k], magnitude[x, y, z, k], brightest)
                     phase_sum += weight * value
                     te_sum += weight * te_s[k]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_qsm.numerics.distance import distance_mm
+from bids_qsm.numerics.distance import deeper_than, distance_mm
 
 
 @pytest.mark.parametrize("voxel_mm", [(1.0, 1.0, 1.0), (0.7, 1.3, 2.9), (3.0, 0.5, 1.0)])
@@ -28,7 +28,18 @@ def test_axes_may_be_turned(rng):
     np.testing.assert_allclose(back, distance_mm(mask, voxel_mm), rtol=1e-13)
 
 
+@pytest.mark.parametrize("voxel_mm", [(1.0, 1.0, 1.0), (0.7, 1.3, 2.9), (3.0, 0.5, 1.0)])
+@pytest.mark.parametrize("density", [0.9, 0.99, 0.9999])
+@pytest.mark.parametrize("depth_mm", [0.4, 1.0, 3.0, 4.5, 50.0])
+def test_a_depth_is_passed_where_the_distance_passes_it(voxel_mm, density, depth_mm, rng):
+    mask = rng.random((19, 24, 17)) < density
+    expected = distance_mm(mask, voxel_mm) > depth_mm
+    np.testing.assert_array_equal(deeper_than(mask, voxel_mm, depth_mm), expected)
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 7, 1), (5, 1, 4)])
 def test_nothing_outside_or_nothing_inside(shape):
     assert np.isinf(distance_mm(np.ones(shape, bool), (1.0, 2.0, 3.0))).all()
     assert not distance_mm(np.zeros(shape, bool), (1.0, 2.0, 3.0)).any()
+    assert deeper_than(np.ones(shape, bool), (1.0, 2.0, 3.0), 2.0).all()
+    assert not deeper_than(np.zeros(shape, bool), (1.0, 2.0, 3.0), 2.0).any()

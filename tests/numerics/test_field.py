@@ -133,9 +133,9 @@ def test_more_steps_would_change_the_fit_by_less_than_a_hundredth_of_its_noise(s
     known = EVERYWHERE.ravel()
     data = field._listed(phase, magnitude, known.reshape(SHAPE))
     radians_per_hz = 2 * np.pi * np.asarray(EVEN)
-    found, _, information, _, squares, _ = fit_voxels(
-        *data, radians_per_hz, np.zeros(known.size), True, 12
-    )
+    results = np.empty((6, known.size))
+    fit_voxels(*data, radians_per_hz, np.zeros(known.size), True, 13, results)
+    found, _, information, _, squares, _ = results
     p, m = (array.reshape(-1, len(EVEN)).astype(float) for array in (phase, magnitude))
     f, c = found.copy(), nonlinear(phase, magnitude, EVEN, EVERYWHERE, GEOMETRY, offset="free")
     c = c.phase0_rad.ravel().astype(float)
@@ -175,7 +175,8 @@ def test_blocks_give_what_a_fit_of_each_voxel_gives(n, free, rng):
     data[1][5, 1:], data[1][7, 3] = 0.0, 0.0
     indices = np.arange(0, 3 * n, 3) if n > 1 else np.array([5])
     turns = 2 * np.pi * np.asarray(UNEVEN)
-    fit = fit_voxels(*data, indices, turns, np.zeros(n), free, 12)
+    fit = np.empty((6, n))
+    fit_voxels(*data, indices, turns, np.zeros(n), free, 13, fit)
     expected, squares = voxel_by_voxel(data[0][indices], data[1][indices], UNEVEN, free)
     off = np.abs(fit[0] - expected) * np.sqrt(fit[2])
     assert np.median(off) < 1e-4

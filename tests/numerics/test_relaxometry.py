@@ -8,7 +8,7 @@ from scipy import integrate, optimize
 from bids_qsm.numerics.decay_blocks import loglinear_voxels, nonlinear_voxels
 from bids_qsm.numerics.relaxometry import (
     METHODS,
-    _Fit,
+    _fit_lines,
     _noise_level,
     _usable,
     arlo,
@@ -83,7 +83,7 @@ def test_nonlinear_with_floor_is_the_least_squares_solution(rng):
     fit = nonlinear(magnitude, UNEVEN, everywhere(magnitude))
     te = np.asarray(UNEVEN)
     usable = _usable(magnitude, UNEVEN, everywhere(magnitude), None, False)
-    sigma = _noise_level(usable, _Fit(*loglinear_voxels(*usable.arguments)), magnitude)
+    sigma = _noise_level(usable, _fit_lines(usable), magnitude)
 
     def expected(t, s0, rate):
         nu = s0 * np.exp(-rate * t)
@@ -126,9 +126,11 @@ def test_blocks_give_what_a_fit_of_each_voxel_gives(n, floor, rng):
     signals = echoes(np.linspace(5, 60, 1000).reshape(10, 10, 10), UNEVEN, 40.0, rng, (10, 10, 10))
     signals = signals.reshape(-1, te.size)
     indices = np.arange(0, 3 * n, 3)
-    data = signals, indices, te, np.zeros((n, 3), np.float32), False
-    start = loglinear_voxels(*data)
-    rate, s0, variance, squares, counts = nonlinear_voxels(*data, start[0], start[1], 1.0, floor)
+    data = signals, indices, te, np.zeros((n if n > 1 else 0, 3), np.float32), False
+    fits = np.empty((5, n), np.float32)
+    loglinear_voxels(*data, fits)
+    nonlinear_voxels(*data, 1.0, floor, fits)
+    rate, s0, variance, squares, counts = fits
     expected = voxel_by_voxel(signals[indices], te, floor)
     deviation = np.sqrt(expected[3])
     off = np.abs(rate - expected[1]) / deviation

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from scipy import ndimage
 
 from bids_qsm.numerics.geometry import Geometry
-from bids_qsm.numerics.smoothing import smooth_phase
+from bids_qsm.numerics.smoothing import _convolved, _convolved_lines, smooth_phase
 
 GEOMETRY = Geometry((40, 36, 20), (1.0, 1.2, 2.0))
 
@@ -43,3 +45,15 @@ def test_without_any_weight_nothing_is_changed():
     np.testing.assert_array_equal(
         smooth_phase(phase, np.zeros_like(phase), ball(), GEOMETRY, 4.0), phase
     )
+
+
+@pytest.mark.parametrize("n", [1, 3, 5, 40])
+def test_convolution_is_scipys_along_each_axis(n, rng):
+    maps = rng.normal(size=(6, n, 4)).astype(np.float32)
+    kernel = rng.random(7).astype(np.float32)
+    kernel += kernel[::-1]
+    expected = ndimage.convolve1d(maps.astype(float), kernel, axis=1, mode="constant")
+    np.testing.assert_allclose(_convolved(maps, kernel), expected, atol=1e-5)
+    lines = np.ascontiguousarray(maps.transpose(0, 2, 1)).reshape(-1, n)
+    found = _convolved_lines(lines, kernel).reshape(6, 4, n).transpose(0, 2, 1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bids_qsm.numerics.geometry import bounding_box
 from bids_qsm.numerics.unwrapping_in_time import predict_phase, unwrap_in_time
 
 SHAPE = (5, 4, 3)
@@ -42,8 +43,9 @@ def test_echoes_get_the_turns_nearest_to_the_prediction(measured) -> None:
     phase, magnitude, mask = measured
     wrapped = np.angle(np.exp(1j * phase)).astype(np.float32)
     order = np.array([1, 0, 2, 3])
-    unwrapped = np.zeros_like(phase)
-    unwrap_in_time(phase[..., 1], wrapped, magnitude, TE_S, order, mask, unwrapped)
+    unwrapped, (x, y, z) = wrapped.copy(), bounding_box(mask)
+    template = np.ascontiguousarray(phase[x, y, z, 1])
+    unwrap_in_time(template, (x.start, y.start, z.start), unwrapped, magnitude, TE_S, order, mask)
     assert not unwrapped[~mask].any()
     np.testing.assert_array_equal(unwrapped[mask][:, 1], phase[mask][:, 1])
     turns = (unwrapped - wrapped)[mask] / (2 * np.pi)
