@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import fft
 
@@ -22,6 +21,7 @@ from bids_qsm.anatomy.segmentation import Segmentation, segment_multi, segment_s
 from bids_qsm.anatomy.template import load_template
 from bids_qsm.anatomy.warp import Warp, refit_deep_grey, register_to_template
 from bids_qsm.execution.steps import Steps, files_fingerprint, fingerprint, locked
+from bids_qsm.frames import pd
 from bids_qsm.images import Image, load_image
 from bids_qsm.job import Job, digest, work_dir
 from bids_qsm.maps import Susceptibility

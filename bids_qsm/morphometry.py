@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bids_qsm.anatomy.freesurfer import find_freesurfer, read_freesurfer
@@ -28,6 +27,7 @@ from bids_qsm.anatomy.tissues import Measure, Tissues, measures_table, segment_t
 from bids_qsm.bids.derivatives import find_lesion_mask, find_lesion_points
 from bids_qsm.errors import UnreadableInputError
 from bids_qsm.execution.steps import files_fingerprint
+from bids_qsm.frames import pd
 from bids_qsm.images import Image, load_image
 from bids_qsm.job import Job, digest
 from bids_qsm.labelling import Anatomy, Structures

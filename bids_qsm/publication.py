@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bids_qsm import __version__
@@ -30,6 +29,7 @@ from bids_qsm.bids.sidecars import TABLE_COLUMNS, raw_uri, sidecar_for
 from bids_qsm.clinical.case import Finding
 from bids_qsm.execution.local import peak_memory_mib
 from bids_qsm.execution.steps import code_fingerprint
+from bids_qsm.frames import pd
 from bids_qsm.images import Image, voxel_sizes_mm
 from bids_qsm.job import Job
 from bids_qsm.labelling import Anatomy, Structures

@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from bids_qsm.errors import UnreadableInputError
+from bids_qsm.frames import pd
 from bids_qsm.reading import check_table, read_json
 
 REQUIRED_COLUMNS = ("index", "name")

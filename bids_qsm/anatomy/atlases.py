@@ -9,7 +9,6 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from bids_qsm.anatomy.atlas_files import (
     AtlasFolder,
@@ -21,6 +20,7 @@ from bids_qsm.anatomy.atlas_files import (
 from bids_qsm.anatomy.grids import on_grid
 from bids_qsm.anatomy.template import load_template, package_file
 from bids_qsm.errors import UnreadableInputError
+from bids_qsm.frames import pd
 from bids_qsm.images import Image, load_image
 from bids_qsm.settings import TEMPLATE
 

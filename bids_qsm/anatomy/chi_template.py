@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import numpy as np
-import pandas as pd
 from scipy import ndimage
 
+from bids_qsm.frames import pd
 from bids_qsm.images import Image
 
 # ppm, relative to water, of adults; the words are looked for in this order, and the first that

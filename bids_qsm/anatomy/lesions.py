@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bids_qsm.anatomy.brain import PreparedT1w, remove_receive_field
@@ -20,6 +19,7 @@ from bids_qsm.anatomy.lobes import LOBE_NUMBERS, RIGHT, lobes_of
 from bids_qsm.anatomy.resampling import PointMapping, apply_transforms
 from bids_qsm.anatomy.template import load_freesurfer_labels, load_tissue_prior
 from bids_qsm.errors import UnreadableInputError
+from bids_qsm.frames import pd
 from bids_qsm.images import Image, load_image, voxel_sizes_mm
 from bids_qsm.numerics.distance import distance_mm
 from bids_qsm.numerics.enhancement import Enhancement, enhancing_lesions

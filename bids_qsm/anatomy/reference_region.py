@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_qsm.frames import pd
 from bids_qsm.images import Image, voxel_sizes_mm
 
 VENTRICLE = "lateral ventricle"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bids_qsm.anatomy.itk import RAS_TO_LPS, from_itk, load_ants, to_itk, write_matrix
+from bids_qsm.frames import pd
 from bids_qsm.images import Image
 
 INTERPOLATORS = {

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -28,6 +27,7 @@ from bids_qsm.anatomy.grids import coarser
 from bids_qsm.anatomy.member_registration import Subject, WarpedMember, warp_members
 from bids_qsm.anatomy.resampling import PointMapping, apply_transforms
 from bids_qsm.anatomy.warp import WORKING_VOXEL_MM, Warp
+from bids_qsm.frames import pd
 from bids_qsm.images import Image
 from bids_qsm.numerics.geometry import Float32
 

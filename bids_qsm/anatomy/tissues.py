@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bids_qsm.anatomy.brain import PreparedT1w
 from bids_qsm.anatomy.grids import deep_inside, on_grid
 from bids_qsm.anatomy.template import load_tissue_prior
 from bids_qsm.errors import UnreadableInputError
+from bids_qsm.frames import pd
 from bids_qsm.images import Image
 from bids_qsm.numerics.geometry import Bool, Float32, bounding_box
 from bids_qsm.numerics.tissue_mixture import (

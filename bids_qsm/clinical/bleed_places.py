@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bids_qsm.anatomy.lesions import LOBE_NAMES
 from bids_qsm.anatomy.lobes import RIGHT, lobes_of
 from bids_qsm.anatomy.resampling import apply_transforms
 from bids_qsm.anatomy.template import load_freesurfer_labels, load_template
+from bids_qsm.frames import pd
 from bids_qsm.images import Image, voxel_sizes_mm
 from bids_qsm.labelling import Anatomy
 from bids_qsm.numerics.microbleeds import BLEED

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pandas as pd
-
+from bids_qsm.frames import pd
 from bids_qsm.images import Image
 from bids_qsm.job import Job
 from bids_qsm.labelling import Anatomy, Structures

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bids_qsm.anatomy.resampling import apply_transforms
@@ -23,6 +22,7 @@ from bids_qsm.clinical.case import (
 )
 from bids_qsm.clinical.nuclei import iron_rich
 from bids_qsm.errors import UnreadableInputError
+from bids_qsm.frames import pd
 from bids_qsm.images import Image, load_image
 from bids_qsm.job import Job, digest
 from bids_qsm.numerics.lesion_tables import label_lesions, lesion_table, with_map

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bids_qsm.bids.sidecars import raw_uri
@@ -15,6 +14,7 @@ from bids_qsm.choices import method, note
 from bids_qsm.clinical.case import Case, Finding, NamedImage, NamedTable
 from bids_qsm.clinical.nuclei import ATLASES, GPE, GPI, RN, SIDES, SN, STN, Nuclei, structures_with
 from bids_qsm.errors import UnreadableInputError
+from bids_qsm.frames import pd
 from bids_qsm.images import voxel_sizes_mm
 from bids_qsm.job import Job, digest
 from bids_qsm.labelling import Anatomy, Structures

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -20,6 +19,7 @@ from bids_qsm.bids.sidecars import raw_uri
 from bids_qsm.choices import method, note
 from bids_qsm.clinical.case import Case, Finding, NamedImage, NamedTable
 from bids_qsm.errors import BidsQsmError, UnreadableInputError
+from bids_qsm.frames import pd
 from bids_qsm.images import Image, voxel_sizes_mm
 from bids_qsm.job import Job, digest
 from bids_qsm.labelling import Anatomy, Structures

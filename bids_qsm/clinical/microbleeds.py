@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-import pandas as pd
 
 from bids_qsm.choices import method, note
 from bids_qsm.clinical.bleed_places import place_inclusions
@@ -17,6 +16,7 @@ from bids_qsm.clinical.case import (
     warn_of_coarse_voxels,
 )
 from bids_qsm.clinical.nuclei import iron_rich
+from bids_qsm.frames import pd
 from bids_qsm.job import Job, digest
 from bids_qsm.numerics.geometry import Bool, hz_per_ppm
 from bids_qsm.numerics.microbleeds import BLEED, CALCIFICATION, Inclusions

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from bids_qsm.frames import pd
 from bids_qsm.labelling import Structures
 from bids_qsm.numerics.geometry import Bool
 

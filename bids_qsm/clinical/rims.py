@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-import pandas as pd
-
 from bids_qsm.choices import method, note
 from bids_qsm.clinical.case import Case, Finding, NamedTable, warn_of_coarse_voxels
+from bids_qsm.frames import pd
 from bids_qsm.job import Job, digest
 from bids_qsm.maps import Maps
 from bids_qsm.morphometry import Lesions

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bids_qsm.anatomy.segmentation import CERTAIN
@@ -18,6 +17,7 @@ from bids_qsm.choices import method, note
 from bids_qsm.clinical.case import Case, Finding, NamedTable
 from bids_qsm.clinical.nuclei import ATLASES, PATTERNS, STN, Nuclei, nuclei_of, structures_with
 from bids_qsm.errors import BidsQsmError, UnreadableInputError
+from bids_qsm.frames import pd
 from bids_qsm.images import Image, voxel_sizes_mm
 from bids_qsm.job import Job
 from bids_qsm.labelling import Anatomy, Structures

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from bids_qsm.frames import pd
 from bids_qsm.numerics.distance import distance_mm
 from bids_qsm.numerics.geometry import Bool, Float32
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_qsm.frames import pd
 from bids_qsm.numerics.distance import distance_mm
 from bids_qsm.numerics.geometry import Bool
 from bids_qsm.numerics.regions import region_statistics

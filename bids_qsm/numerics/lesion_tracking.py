@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy import ndimage
 
+from bids_qsm.frames import pd
 from bids_qsm.numerics.geometry import Float32
 from bids_qsm.numerics.lesion_regions import (
     Box,

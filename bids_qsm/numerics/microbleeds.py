@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_qsm.frames import pd
 from bids_qsm.numerics.blobs import Blob, find_blobs
 from bids_qsm.numerics.distance import distance_mm
 from bids_qsm.numerics.fieldmap import FieldMap

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from bids_qsm.frames import pd
 from bids_qsm.numerics.geometry import Bool
 
 STATISTICS = ("mean", "median", "sd", "p05", "p95")

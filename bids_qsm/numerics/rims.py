@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from bids_qsm.frames import pd
 from bids_qsm.numerics.distance import distance_mm
 from bids_qsm.numerics.geometry import Bool, Float32
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from bids_qsm.frames import pd
 from bids_qsm.numerics.geometry import Bool, Float32
 from bids_qsm.numerics.segmentation_quality.check import Check
 from bids_qsm.numerics.segmentation_quality.contrasts import (

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import pandas as pd
 
+from bids_qsm.frames import pd
 from bids_qsm.numerics.segmentation_quality.check import Check
 
 Value = tuple[str, str, float]
