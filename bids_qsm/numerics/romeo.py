@@ -74,7 +74,8 @@ def _slab_costs(  # type: ignore[no-untyped-def]
 ):
     """Set the costs of the edges that begin in some planes."""
     nx, ny, nz = mask.shape
-    here, following = np.empty((2, ny, 3, nz), np.float32)
+    # taken from one array, both would count as strided, and nothing would be done side by side
+    here, following = np.empty((ny, 3, nz), np.float32), np.empty((ny, 3, nz), np.float32)
     row = np.zeros((3, nz), np.int32)
     outside = np.zeros(nz, np.bool_)
     _load(following, phase, other, magnitude, first)

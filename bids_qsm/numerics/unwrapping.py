@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from bids_qsm.numerics.geometry import Bool, Float32, bounding_box, place
 from bids_qsm.numerics.poisson import solve_poisson, wrapped_steps
+from bids_qsm.numerics.quantiles import median
 from bids_qsm.numerics.romeo import edge_costs, grow_regions, mean_weights
 from bids_qsm.numerics.unwrapping_in_time import predict_phase, unwrap_in_time
 
@@ -282,7 +283,7 @@ def _unwrap_echo(
     for start, stop in pairwise(starts):
         part = order[start:stop]
         excess = unwrapped[part] if predicted is None else unwrapped[part] - predicted.flat[part]
-        turns = np.rint(np.median(excess) / _TURN)
+        turns = np.rint(np.float32(median(excess)) / _TURN)
         if turns:
             unwrapped[part] -= np.float32(_TURN * turns)
     return unwrapped.reshape(mask.shape)

@@ -10,6 +10,7 @@ from numba import njit, prange
 
 from bids_qsm.numerics.field import FieldFit
 from bids_qsm.numerics.geometry import Bool, Float32
+from bids_qsm.numerics.quantiles import percentiles
 from bids_qsm.numerics.series_quality.metrics import Value
 
 
@@ -65,7 +66,7 @@ def measure_fit(
         return FitQuality(np.nan, np.nan, np.nan, np.nan)
     radians_per_hz = (2 * np.pi * np.asarray(te_s)).astype(np.float32)
     misfits, jumps = _counts(unwrapped, fitted.field_hz, fitted.phase0_rad, radians_per_hz, known)
-    residual, high = np.percentile(fitted.residual[known], (50, 90)).tolist()
+    residual, high = percentiles(fitted.residual[known], (50, 90))
     return FitQuality(residual, high, float(misfits.sum() / n), float(jumps.sum() / n))
 
 
