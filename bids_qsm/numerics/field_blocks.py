@@ -47,7 +47,7 @@ def fit_voxels(  # type: ignore[no-untyped-def]
                 places[k] = first + k
                 block[1, k] = fixed_phase0[first + k]
             _sum_lines(block, echoes, sums, radians_per_hz, size)
-            _solve_lines(block, sums, free, results[:, first : first + size])
+            _solve_lines(block, sums, free, first, size, results)
             _fit_complex(block, echoes, sums, radians_per_hz, free, looks, places, size, results)
 
 
@@ -78,11 +78,11 @@ def _sum_lines(block, echoes, sums, radians_per_hz, n):  # type: ignore[no-untyp
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
-def _solve_lines(block, sums, free, results):  # type: ignore[no-untyped-def]
+def _solve_lines(block, sums, free, first, n, results):  # type: ignore[no-untyped-def]
     """Fit the straight lines of a block; write all of ``results`` but the squared residual."""
     field, phase0, ff, fc, cc = block[0], block[1], block[2], block[3], block[4]
     s0, s1, s2, b0, b1 = sums[0], sums[1], sums[2], sums[3], sums[4]
-    for k in range(results.shape[1]):
+    for k in range(n):
         determinant = s0[k] * s2[k] - s1[k] * s1[k]
         # a line cannot be fitted where a single echo has a signal
         scale = 1.0 / determinant if free and determinant > 1e-9 * s0[k] * s2[k] else 0.0
@@ -92,11 +92,13 @@ def _solve_lines(block, sums, free, results):  # type: ignore[no-untyped-def]
         cc[k] = s2[k] * scale
         field[k] = ff[k] * b1[k] + fc[k] * b0[k]
         phase0[k] += fc[k] * b1[k] + cc[k] * b0[k]
-    for k in range(results.shape[1]):
-        results[0, k], results[1, k] = field[k], phase0[k]
-        results[2, k] = 1.0 / ff[k] if ff[k] > 0.0 else 0.0
-        results[3, k] = 1.0 / cc[k] if cc[k] > 0.0 else 0.0
-        results[5, k] = s0[k]
+    field_found, phase0_found, energy = results[0], results[1], results[5]
+    information, phase0_information = results[2], results[3]
+    for k in range(n):
+        field_found[first + k], phase0_found[first + k] = field[k], phase0[k]
+        information[first + k] = 1.0 / ff[k] if ff[k] > 0.0 else 0.0
+        phase0_information[first + k] = 1.0 / cc[k] if cc[k] > 0.0 else 0.0
+        energy[first + k] = s0[k]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
