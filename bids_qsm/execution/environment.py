@@ -13,6 +13,8 @@ from pathlib import Path
 
 from bids_qsm.errors import UnwritableOutputError
 
+_SPINS_BEFORE_SLEEP = "20000"
+"""Well below a millisecond."""
 _CACHES = ("NUMBA_CACHE_DIR", "MPLCONFIGDIR")
 
 
@@ -32,8 +34,10 @@ def prepare_environment(threads: int, seed: int = 1) -> None:
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(threads)
-    # threads of numba that wait would else take the cores from those of the Fourier transform
+    # threads of numba that wait for long would take the cores from those of the Fourier transform;
+    # those that went to sleep at once would have to be woken for the next of many short kernels
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", _SPINS_BEFORE_SLEEP)
     os.environ["ANTS_RANDOM_SEED"] = str(seed)
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     folders = {name: Path(os.environ[name]) for name in _CACHES if os.environ.get(name)}
