@@ -1,7 +1,8 @@
 """A run of the participant level: what there is to do, who does it, and how it ended.
 
 What takes long to import is imported where it is used: the files are found while the first
-process, started before, imports the processing.
+process, started before, imports the processing, and it reads the first series while it goes on
+importing.
 """
 
 from __future__ import annotations
