@@ -12,10 +12,11 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bids_qsm.admission import Plan, planned_workers, too_large
 from bids_qsm.bids.dataset import check_output_dir, prepare_output_dir
@@ -28,6 +29,7 @@ from bids_qsm.execution.environment import prepare_environment
 from bids_qsm.execution.local import Early, Message, Outcome, Unit, Worker, run_units
 from bids_qsm.execution.locks import alone, held, shared
 from bids_qsm.execution.steps import files_fingerprint, fingerprint
+from bids_qsm.images import Image, read_ahead
 from bids_qsm.job import inputs_fingerprint, work_dir
 from bids_qsm.pages import (
     in_order,
@@ -39,9 +41,6 @@ from bids_qsm.pages import (
     write_page,
 )
 from bids_qsm.settings import Settings, as_json
-
-if TYPE_CHECKING:
-    from bids_qsm.bids.echoes import Echoes
 
 Tell = Callable[[str], None]
 
@@ -103,7 +102,7 @@ def run(settings: Settings, worker: Worker | None = None) -> int:
 
 
 def prepare_worker(settings: Settings, begin: Callable[[], None]) -> None:
-    """Import what the processing needs, which takes long; what reading needs comes first.
+    """Import what the processing needs, which takes long, while the first images are read.
 
     Parameters
     ----------
@@ -116,8 +115,6 @@ def prepare_worker(settings: Settings, begin: Callable[[], None]) -> None:
     CommandLineError
         If the settings name a method or option that does not exist.
     """
-    import bids_qsm.bids.echoes
-
     begin()
     import bids_qsm.participant  # noqa: F401
     from bids_qsm.choices import planned_steps
@@ -125,14 +122,9 @@ def prepare_worker(settings: Settings, begin: Callable[[], None]) -> None:
     planned_steps(settings)
 
 
-def read_echoes(series: Series, settings: Settings, threads: int) -> Echoes:
-    """Read the images of a series with a number of threads."""
-    import scipy.fft
-
-    from bids_qsm.bids.echoes import load_echoes
-
-    with scipy.fft.set_workers(threads):
-        return load_echoes(series, settings.processing)
+def read_images(series: Series, threads: int) -> dict[Path, Future[Image]]:
+    """Begin to read the images of a series, but for those that are needed one after the other."""
+    return {} if series.stacked or series.n_coils > 1 else read_ahead(series.files, threads)
 
 
 def _check_methods(settings: Settings, worker: Worker | None, first: Unit | None) -> None:
@@ -169,7 +161,7 @@ def _methods_text(settings: Settings) -> str:
 
 
 def process(
-    series: Series, settings: Settings, key: str, threads: int, echoes: Early, tell: Tell
+    series: Series, settings: Settings, key: str, threads: int, images: Early, tell: Tell
 ) -> None:
     """Process one series in a process of its own, unless another run has done so meanwhile.
 
@@ -181,9 +173,13 @@ def process(
     ):
         if waited and _is_finished(series, key, settings.output_dir):
             return
+        from bids_qsm.bids.echoes import Echoes, load_echoes
         from bids_qsm.participant import process_series
 
-        process_series(series, settings, key, threads, echoes.take, tell)
+        def read() -> Echoes:
+            return load_echoes(series, settings.processing, images.take())
+
+        process_series(series, settings, key, threads, read, tell)
     write_page(series.subject, settings.output_dir)
 
 
@@ -266,7 +262,7 @@ def _units(
             process,
             (s, settings, keys[s.name], plan.threads),
             gib,
-            partial(read_echoes, s, settings, plan.threads),
+            partial(read_images, s, plan.threads),
         )
         for s, gib in zip(waiting, plan.memory_gib, strict=True)
     ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -147,6 +148,20 @@ def load_image(
         scaled = np.rint(scaled)
     data = np.asarray(scaled, dtype=dtype, order=order)
     return Image(data, np.asarray(affine, np.float64))
+
+
+def read_ahead(paths: Iterable[Path], threads: int) -> dict[Path, Future[Image]]:
+    """Begin to read images in this order, in threads of their own, as their files have them.
+
+    Returns
+    -------
+    dict of Path to Future
+        Give the images, or raise what reading them did.  Whoever takes one should take it out.
+    """
+    pool = ThreadPoolExecutor(threads)
+    images = {path: pool.submit(load_image, path, order="K") for path in paths}
+    pool.shutdown(wait=False)
+    return images
 
 
 def _check_kind(path: Path, kind: str) -> None:

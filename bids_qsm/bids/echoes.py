@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bids_qsm.bids.inputs import Series
 from bids_qsm.errors import UnreadableInputError
-from bids_qsm.images import load_image, voxel_sizes_mm
+from bids_qsm.images import Image, load_image, voxel_sizes_mm
 from bids_qsm.numerics.coil_combination import combine_coils
 from bids_qsm.numerics.geometry import Float32, Geometry
 from bids_qsm.numerics.layout import copy_volume
@@ -54,8 +54,20 @@ class Echoes:
     warnings: tuple[str, ...]
 
 
-def load_echoes(series: Series, processing: Processing) -> Echoes:
+Load = Callable[[Path], Image]
+
+
+def load_echoes(
+    series: Series, processing: Processing, ahead: dict[Path, Future[Image]] | None = None
+) -> Echoes:
     """Read the images of a series; uncombined coils are read one by one and combined.
+
+    Parameters
+    ----------
+    series : Series
+    processing : Processing
+    ahead : dict of Path to Future, optional
+        Images that are being read (:func:`bids_qsm.images.read_ahead`); they are taken out.
 
     Raises
     ------
@@ -63,14 +75,19 @@ def load_echoes(series: Series, processing: Processing) -> Echoes:
         If an image is damaged, empty of numbers or constant, or if the phase has no known scale
         or is high-pass filtered.
     """
+
+    def load(path: Path) -> Image:
+        return ahead.pop(path).result() if ahead else load_image(path, order="K")
+
     warnings = list(series.assumptions)
     geometry = Geometry(series.shape, voxel_sizes_mm(series.affine), series.b0_direction)
     if series.n_coils == 1:
-        magnitude, phase = _magnitude_and_phase(series, processing, warnings)
+        magnitude, phase = _magnitude_and_phase(series, processing, load, warnings)
     else:
 
         def signal_of(coil: int) -> NDArray[np.complex64]:
-            return _as_complex(*_magnitude_and_phase(series.of_coil(coil), processing, warnings))
+            parts = _magnitude_and_phase(series.of_coil(coil), processing, load, warnings)
+            return _as_complex(*parts)
 
         magnitude, phase = combine_coils(signal_of, series.n_coils, series.te_s, geometry)
     if phase is not None:
@@ -83,14 +100,14 @@ def load_echoes(series: Series, processing: Processing) -> Echoes:
 
 
 def _magnitude_and_phase(
-    series: Series, processing: Processing, warnings: list[str]
+    series: Series, processing: Processing, load: Load, warnings: list[str]
 ) -> tuple[Float32, Float32 | None]:
     if series.form == "complex":
-        return _from_complex(series, warnings)
+        return _from_complex(series, load, warnings)
     if series.form == "magnitude":
-        (magnitude,) = _stacks(series, (series.magnitude,), warnings)
+        (magnitude,) = _stacks(series, (series.magnitude,), load, warnings)
         return magnitude.values, None
-    magnitude, phase = _stacks(series, (series.magnitude, series.phase), warnings)
+    magnitude, phase = _stacks(series, (series.magnitude, series.phase), load, warnings)
     return magnitude.values, _in_radians(phase, series.phase[0], processing)
 
 
@@ -120,7 +137,7 @@ class _Range:
 
 
 def _stacks(
-    series: Series, parts: Sequence[Sequence[Path]], warnings: list[str]
+    series: Series, parts: Sequence[Sequence[Path]], load: Load, warnings: list[str]
 ) -> tuple[_Stored, ...]:
     """Return the echoes of several parts, each part in one array.
 
@@ -135,7 +152,7 @@ def _stacks(
     def read(place: tuple[int, int]) -> tuple[_Range, list[str]]:
         part, echo = place
         found: list[str] = []
-        volume = load_image(parts[part][echo], order="K").data.reshape(series.shape)
+        volume = load(parts[part][echo]).data.reshape(series.shape)
         range_of_it = _checked(volume, f"{parts[part][echo]}: the image", found)
         copy_volume(volume, arrays[part][..., echo])
         return range_of_it, found
@@ -200,9 +217,9 @@ def _check_unfiltered(phase: Float32, magnitude: Float32, series: Series) -> Non
         )
 
 
-def _from_complex(series: Series, warnings: list[str]) -> tuple[Float32, Float32]:
+def _from_complex(series: Series, load: Load, warnings: list[str]) -> tuple[Float32, Float32]:
     """Return magnitude and phase of real and imaginary parts."""
-    stored = _stacks(series, (series.real, series.imaginary), warnings)
+    stored = _stacks(series, (series.real, series.imaginary), load, warnings)
     real, imaginary, alternated = undo_slice_alternation(*(part.values for part in stored))
     if alternated:
         warnings.append("The sign of the complex images changed from slice to slice; undone.")

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 from bids_qsm.bids.echoes import load_echoes
 from bids_qsm.bids.inputs import find_series
 from bids_qsm.errors import UnreadableInputError
+from bids_qsm.images import read_ahead
 from bids_qsm.settings import Phase, Processing, Settings
 
 SHAPE = (6, 5, 4)
@@ -325,3 +326,23 @@ def test_series_may_travel_to_another_process(dataset):
     (series,) = find_series(dataset.settings()).series
     assert pickle.loads(pickle.dumps(series)) == series
     assert dataclasses.replace(series, t1w=None).name == series.name
+
+
+def test_images_that_are_read_ahead_are_taken_and_give_the_same(dataset) -> None:
+    dataset.megre("sub-01")
+    (series,) = find_series(dataset.settings()).series
+    expected = load_echoes(series, Processing())
+    ahead = read_ahead(series.files, 2)
+    found = load_echoes(series, Processing(), ahead)
+    assert not ahead
+    np.testing.assert_array_equal(found.magnitude, expected.magnitude)
+    np.testing.assert_array_equal(found.phase, expected.phase)
+
+
+def test_an_image_that_cannot_be_read_ahead_is_refused_when_it_is_taken(dataset) -> None:
+    dataset.megre("sub-01")
+    (series,) = find_series(dataset.settings()).series
+    series.files[1].unlink()
+    ahead = read_ahead(series.files, 2)
+    with pytest.raises(UnreadableInputError, match="there is no such file"):
+        load_echoes(series, Processing(), ahead)
