@@ -7,6 +7,7 @@ numbers of threads (tests/anatomy/test_warp.py), and the simulator (tests/phanto
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -34,9 +35,11 @@ def run(bids: Path, out: Path, *words: str) -> dict[str, object]:
 
 
 def content(path: Path) -> object:
-    """Return the bytes of a file; of a record, what does not tell of time and memory."""
+    """Return the bytes of a file, unpacked; of a record, what does not tell of time and memory."""
     if path.name.endswith("_record.json"):
         return without_times(json.loads(path.read_text()))
+    if path.suffix == ".gz":
+        return gzip.decompress(path.read_bytes())
     timed = path.suffix == ".html" or path.name.endswith("_log.txt")
     return "" if timed else path.read_bytes()
 
