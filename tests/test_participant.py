@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import gzip
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
